@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+# make help lists the targets. Everything is built under build/$(CONFIG); only release writes ./bnprof.
+CONFIG  ?= release
+CC      ?= gcc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+MODELS  ?= $(wildcard ../shared/models)
+V       ?= 0
+Q       := $(if $(filter 1,$(V)),,@)
+BUILD   := build/$(CONFIG)
+ARCH    := $(shell uname -m)
+MAKEFLAGS += -r --no-print-directory
+
+PACKAGES := libdw libelf libunwind libunwind-generic libcjson libpcre2-8 libcrypto
+PKG_CONFIG ?= pkg-config
+
+WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+CFLAGS_release := -O2
+CFLAGS_debug   := -O0
+CFLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_tsan    := -O1 -fsanitize=thread
+ifeq ($(CFLAGS_$(CONFIG)),)
+$(error CONFIG=$(CONFIG): expected release, debug, asan or tsan)
+endif
+CFLAGS   ?=
+ALL_CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -I$(BUILD) $(CFLAGS_$(CONFIG)) -g -fno-omit-frame-pointer -ffp-contract=off \
+              -pthread $(WARN) $(if $(WERROR),-Werror) $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null) $(CFLAGS)
+ALL_LDFLAGS = $(filter -fsanitize%,$(CFLAGS_$(CONFIG))) -pthread $(LDFLAGS)
+LIBS        = $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm
+
+# A kernel file's suffix says which instructions it may use; every other file is for the baseline CPU.
+ISA.avx2       := -mavx2 -mfma -mf16c
+ISA.avx512     := $(ISA.avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
+ISA.avx512vnni := $(ISA.avx512) -mavx512vnni
+isa = $(ISA.$(lastword $(subst _, ,$(basename $(notdir $1)))))
+
+ROOMS   := kernels core profiler flamegraphs hotspots tools
+SOURCES := $(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
+ifneq ($(ARCH),x86_64)
+SOURCES := $(filter-out %_avx2.c %_avx512.c %_avx512vnni.c,$(SOURCES))
+endif
+EMBED   := core/tiny-bitnet-i2s.gguf $(wildcard flamegraphs/*.js flamegraphs/*.css)
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+LIBRARY := $(BUILD)/libbnprof.a
+PROGRAM := $(BUILD)/bnprof
+TESTS   := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
+TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c)))
+CHECKKERNEL := $(if $(wildcard tests/kernels/*.c),$(BUILD)/tests/kernels/checkkernel)
+
+all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) compile_commands.json ## build (default): ./bnprof
+
+bnprof: $(BUILD)/bnprof
+	$(Q)ln -f $< $@ 2>/dev/null || cp $< $@
+
+$(PROGRAM): $(BUILD)/tools/bnprof.o $(LIBRARY)
+	@echo "  LD  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(LIBRARY): $(filter-out $(BUILD)/tools/bnprof.o,$(OBJECTS)) $(EMBED:%=$(BUILD)/%.embed.o)
+	@echo "  AR  $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MMD -MP -c -o $@ $<
+
+# Any file as bytes: bn_embed_<name> … bn_embed_<name>_end, with every character of the base name that C does not allow as _.
+$(BUILD)/%.embed.o: % Makefile
+	@mkdir -p $(@D)
+	@echo "  EMB $<"
+	$(Q)name=bn_embed_$$(basename $< | tr -c 'A-Za-z0-9\n' '_'); \
+	printf '.section .rodata\n.balign 64\n.global %s\n%s:\n.incbin "%s"\n.global %s_end\n%s_end:\n.byte 0\n.section .note.GNU-stack,"",%%progbits\n' \
+	    $$name $$name $< $$name $$name | $(CC) -c -x assembler -o $@ -
+
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
+	@echo "  LD  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) $(LDFLAGS.$(notdir $@)) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/tests/kernels/checkkernel: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/kernels/*.c)) $(LIBRARY)
+	@echo "  LD  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+# Programs whose profile is known. Built plainly, never with a sanitizer: they are what is measured, not what measures.
+$(BUILD)/tests/data/truth_%: tests/data/truth_%.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. -O1 -g -fno-omit-frame-pointer -pthread -o $@ $< -ldl -lm
+
+demo: all ## the main job on the demo model: record, svg, hotspots
+	./bnprof record --freq 999 -- run
+	./bnprof svg
+	./bnprof hotspots --compare previous
+
+tests-build: all $(TESTS) $(TRUTHS) $(CHECKKERNEL)
+
+test: tests-build ## all tests (MODELS=DIR: where the optional vocabularies and models are)
+	$(Q)BUILD=$(BUILD) CONFIG=$(CONFIG) MODELS="$(abspath $(MODELS))" tests/run.sh
+
+check: lint arrows test ## test, lint, arrows and the tests under ASan and UBSan
+	$(Q)$(MAKE) CONFIG=asan test
+
+checkkernel: $(CHECKKERNEL) ## prove every kernel against the C definition
+	$(CHECKKERNEL)
+
+bench: $(CHECKKERNEL) ## time every kernel against the C definition
+	$(CHECKKERNEL) --bench
+
+browser: all ## the flame graph's script in headless Chromium
+	$(Q)BUILD=$(BUILD) tests/browser/run.sh
+
+format: ## rewrite the sources in house style
+	clang-format -i $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/*/*.[ch]))
+
+lint: ## style and shell checks
+	$(Q)tests/lint.sh
+
+arrows: ## who may include whom
+	$(Q)tests/arrows.sh
+
+compile_commands.json: Makefile
+	$(Q)CC="$(CC)" CFLAGS="$(ALL_CFLAGS)" SOURCES="$(SOURCES)" tools/compile-commands > $@
+
+install: all ## install to $(DESTDIR)$(PREFIX)
+	install -D -m 755 bnprof $(DESTDIR)$(PREFIX)/bin/bnprof
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/bnprof README.md LICENSE $(wildcard docs/*.md)
+
+uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/bin/bnprof $(DESTDIR)$(PREFIX)/share/doc/bnprof
+
+clean: ## remove everything built
+	rm -rf build bnprof compile_commands.json
+
+help: ## this list
+	@echo "CONFIG=release|debug|asan|tsan   CC=gcc|clang   V=1   WERROR=1   MODELS=DIR"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | sort | column -t -s '|'
+
+.PHONY: all demo tests-build test check checkkernel bench browser format lint arrows install uninstall clean help
+.SECONDARY:
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)

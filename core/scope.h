@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT
+ * Named scoped timers on the stages of a run: exact counts, times, bytes and operations per thread, and, when
+ * a recorder listens, every change of stage as an event in shared memory.
+ *
+ * A thread is always inside one *node*: a stage below the node of the enclosing scope. All threads share one
+ * tree of nodes, so a worker that takes a job works under the node of the thread that handed it out.
+ * Everything lives in one region with a fixed layout: private memory normally, a memfd given by the recorder
+ * (environment variable BNPROF_SCOPE_FD) when recorded; the recorder can read it even after a crash.
+ *
+ * This header includes nothing of ours: the profiler reads the same layout. */
+#ifndef CORE_SCOPE_H
+#define CORE_SCOPE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The names are a contract (flame graph, reports, flags, tests). */
+#define BN_STAGES(X)                                                                                          \
+    X(ROOT, "all")                                                                                            \
+    X(STARTUP, "startup")                                                                                     \
+    X(MODEL_LOAD, "model_load")                                                                               \
+    X(TOKENIZER_LOAD, "tokenizer_load")                                                                       \
+    X(TOKENIZE, "tokenize")                                                                                   \
+    X(GENERATE, "generate")                                                                                   \
+    X(PREFILL, "prefill")                                                                                     \
+    X(DECODE, "decode")                                                                                       \
+    X(FORWARD_PASS, "forward_pass")                                                                           \
+    X(EMBEDDING_LOOKUP, "embedding_lookup")                                                                   \
+    X(TRANSFORMER_BLOCK, "transformer_block")                                                                 \
+    X(ATTENTION, "attention")                                                                                 \
+    X(ATTN_NORM, "attn_norm")                                                                                 \
+    X(QUANTIZE_ACTIVATIONS, "quantize_activations")                                                           \
+    X(QKV_PROJECTION, "qkv_projection")                                                                       \
+    X(ROPE_APPLY, "rope_apply")                                                                               \
+    X(KV_STORE, "kv_store")                                                                                   \
+    X(ATTENTION_MATMUL, "attention_matmul")                                                                   \
+    X(ATTENTION_SOFTMAX, "attention_softmax")                                                                 \
+    X(ATTN_SUB_NORM, "attn_sub_norm")                                                                         \
+    X(OUTPUT_PROJECTION, "output_projection")                                                                 \
+    X(RESIDUAL_ADD, "residual_add")                                                                           \
+    X(FFN, "ffn")                                                                                             \
+    X(FFN_NORM, "ffn_norm")                                                                                   \
+    X(GATE_UP_PROJECTION, "gate_up_projection")                                                               \
+    X(ACTIVATION, "activation")                                                                               \
+    X(FFN_SUB_NORM, "ffn_sub_norm")                                                                           \
+    X(DOWN_PROJECTION, "down_projection")                                                                     \
+    X(OUTPUT_NORM, "output_norm")                                                                             \
+    X(LM_HEAD, "lm_head")                                                                                     \
+    X(SAMPLE_TOKEN, "sample_token")                                                                           \
+    X(DETOKENIZE, "detokenize")                                                                               \
+    X(SHUTDOWN, "shutdown")                                                                                   \
+    X(WAIT, "wait")
+
+#define BN_STAGE_ENUM(id, name) BN_STAGE_##id,
+enum bn_stage { BN_STAGES(BN_STAGE_ENUM) BN_STAGE_COUNT };
+#undef BN_STAGE_ENUM
+
+const char *bn_stage_name(enum bn_stage stage);
+
+enum {
+    BN_SCOPE_MAX_NODES = 256,   /* distinct stage paths */
+    BN_SCOPE_MAX_THREADS = 288, /* more threads than this run untimed and are counted */
+    BN_SCOPE_MAX_DEPTH = 32,
+    BN_SCOPE_OCTAVES = 40,  /* 1 ns … 18 min */
+    BN_SCOPE_SUB = 8,       /* buckets an octave: a percentile is within 6.25 % */
+    BN_SCOPE_BUCKETS = BN_SCOPE_OCTAVES * BN_SCOPE_SUB,
+    BN_SCOPE_RING_EVENTS = 1 << 17, /* a thread's ring: 2 MiB */
+    BN_SCOPE_INFO_BYTES = 1 << 16,
+};
+
+/* From t_ns on, the thread is in `node`; valid until its next event. node 0 is "in no stage". */
+struct bn_scope_event {
+    uint64_t t_ns; /* CLOCK_MONOTONIC */
+    uint16_t node;
+    int16_t layer; /* -1 outside the blocks */
+    uint32_t step; /* generation steps begun so far in the process (a prefill or a decoded token is one) */
+};
+
+/* One node's statistics on one thread. Own entries fill calls … hist; work taken over from another thread
+ * (pool workers) fills worker_ns only, so that calls stay exact. */
+struct bn_scope_stat {
+    uint64_t calls;
+    uint64_t total_ns;  /* inclusive */
+    uint64_t child_ns;  /* part of total_ns spent in child scopes; self = total - child */
+    uint64_t worker_ns; /* time worked here for another thread, without its waiting */
+    uint64_t min_ns, max_ns;
+    uint64_t bytes, ops; /* as told by bn_scope_count; bytes moved from or to memory, ops = 2 per MAC */
+    uint32_t hist[BN_SCOPE_BUCKETS];
+};
+
+struct bn_scope_node {
+    uint16_t parent;
+    uint16_t stage;
+};
+
+struct bn_scope_frame {
+    uint64_t start_ns, child_ns;
+    uint16_t node;
+    int16_t layer; /* of the enclosing scope, restored on leaving */
+    uint32_t adopted;
+};
+
+struct bn_scope_thread {
+    _Atomic int32_t tid; /* 0 = slot unused; stays when the thread ends */
+    char name[16];
+    _Atomic uint64_t start_ns, end_ns; /* end 0 = still running */
+    _Atomic uint64_t head;             /* events written; owner: the thread */
+    _Atomic uint64_t tail;             /* events consumed; owner: the recorder */
+    _Atomic uint64_t dropped;          /* events that found the ring full */
+    _Atomic uint64_t events;           /* scope changes, recorded or not: times the cost gives the timers' own cost */
+    uint32_t depth, step;
+    int16_t layer;
+    struct bn_scope_frame stack[BN_SCOPE_MAX_DEPTH];
+    struct bn_scope_stat stats[BN_SCOPE_MAX_NODES];
+};
+
+#define BN_SCOPE_MAGIC   0x31504353u /* "SCP1" */
+#define BN_SCOPE_VERSION 1u
+
+struct bn_scope_shared {
+    uint32_t magic, version;
+    uint64_t size_bytes;
+    uint32_t ring_events;           /* per thread; 0 = nobody listens */
+    _Atomic int32_t pid;            /* the engine's, 0 until it attached */
+    double empty_scope_ns;          /* measured at start: cost of one enter + leave, median */
+    _Atomic uint32_t n_threads;     /* slots taken */
+    _Atomic uint32_t untimed_threads;
+    _Atomic uint32_t n_nodes;       /* node 0 is the root */
+    _Atomic uint32_t node_lock;
+    struct bn_scope_node nodes[BN_SCOPE_MAX_NODES];
+    _Atomic uint16_t child[BN_SCOPE_MAX_NODES][BN_STAGE_COUNT]; /* 0 = not there yet */
+    _Atomic uint32_t info_n;                                    /* bytes valid in info, odd while written */
+    char info[BN_SCOPE_INFO_BYTES]; /* JSON object about the run, see bn_scope_publish */
+    struct bn_scope_thread threads[BN_SCOPE_MAX_THREADS];
+    /* then the rings: ring_events * sizeof(struct bn_scope_event) for each thread slot */
+};
+
+static inline size_t bn_scope_region_bytes(uint32_t ring_events)
+{
+    return sizeof(struct bn_scope_shared) +
+           (size_t)BN_SCOPE_MAX_THREADS * ring_events * sizeof(struct bn_scope_event);
+}
+
+static inline struct bn_scope_event *bn_scope_ring(struct bn_scope_shared *region, uint32_t slot)
+{
+    return (struct bn_scope_event *)(void *)((char *)region + sizeof *region +
+                                             (size_t)slot * region->ring_events *
+                                                 sizeof(struct bn_scope_event));
+}
+
+/* ---- for the engine ---- */
+
+/* Attach to the recorder's region if there is one, else to private memory; register this thread as "main";
+ * measure the cost of an empty scope. Call once, first thing. Idempotent. */
+void bn_scope_init(void);
+
+/* Register the calling thread (name at most 15 bytes) or give its slot its end time. Threads that never
+ * register are not timed; scopes on them cost a branch. */
+void bn_scope_thread_begin(const char *name);
+void bn_scope_thread_end(void);
+
+/* Enter a stage below the current one, and leave it again. Must nest. Allocates: nothing. */
+void bn_scope_enter(enum bn_stage stage);
+void bn_scope_leave(void);
+
+/* Bytes moved and operations done by the current scope, added to those of its node. */
+void bn_scope_count(uint64_t bytes, uint64_t ops);
+
+/* The layer that scopes entered from now on belong to; -1 = none. It holds until the scope around ends. */
+void bn_scope_layer(int layer);
+
+/* A new generation step begins (process-wide counter; call on the thread that generates). */
+void bn_scope_step(void);
+
+/* Where this thread is, to be handed to workers with their job. */
+struct bn_scope_place {
+    uint16_t node;
+    int16_t layer;
+    uint32_t step;
+};
+struct bn_scope_place bn_scope_here(void);
+
+/* Work for another thread: from now until bn_scope_release this thread is at `place`. Time goes to worker_ns. */
+void bn_scope_adopt(struct bn_scope_place place);
+void bn_scope_release(void);
+
+/* Give the recorder a JSON object that describes the run (see docs/formats.md#run-info); the last one counts.
+ * Longer than BN_SCOPE_INFO_BYTES - 1 is refused: returns -1. Does nothing when nobody listens: returns 0. */
+int bn_scope_publish(const char *json, size_t n);
+
+/* The region, for reading the statistics of this process; never NULL after bn_scope_init. */
+struct bn_scope_shared *bn_scope_region(void);
+
+static inline void bn_scope_close_(const char *unused)
+{
+    (void)unused;
+    bn_scope_leave();
+}
+
+#define BN_SCOPE_JOIN_(a, b)  a##b
+#define BN_SCOPE_NAME_(line)  BN_SCOPE_JOIN_(bn_scope_guard_, line)
+/* BN_SCOPE(FFN); at the head of a block: the stage lasts to the end of the block. */
+#define BN_SCOPE(stage)                                                                                       \
+    bn_scope_enter(BN_STAGE_##stage);                                                                         \
+    __attribute__((cleanup(bn_scope_close_), unused)) const char BN_SCOPE_NAME_(__LINE__) = 0
+
+/* ---- for readers of the statistics ---- */
+
+/* Statistics of one node over all threads. */
+struct bn_scope_total {
+    uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops;
+    uint64_t p50_ns, p95_ns, p99_ns; /* from the histogram, clamped to min … max; 0 without calls */
+};
+struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_t node);
+
+/* Bucket of a duration, and the middle of a bucket in ns. */
+unsigned bn_scope_bucket(uint64_t ns);
+uint64_t bn_scope_bucket_ns(unsigned bucket);
+
+#endif
