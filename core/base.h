@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define BN_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define BN_COUNT(a)     (sizeof(a) / sizeof((a)[0]))
 #define BN_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 static inline size_t bn_min_size(size_t a, size_t b)

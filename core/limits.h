@@ -7,9 +7,10 @@
 
 struct bn_limits {
     uint32_t threads;
-    double read_bytes_per_s;  /* all threads together, plain loads over a buffer far beyond the last cache; 0 = unknown */
-    double int8_macs_per_s;   /* all threads together, from registers; 0 = unknown */
-    uint64_t buffer_bytes;    /* what the read probe ran over, in all */
+    double read_bytes_per_s; /* all threads together, plain loads over a buffer far beyond the last cache; 0 =
+                                unknown */
+    double int8_macs_per_s;  /* all threads together, from registers; 0 = unknown */
+    uint64_t buffer_bytes;   /* what the read probe ran over, in all */
     uint64_t last_cache_bytes; /* 0 = unknown */
 };
 

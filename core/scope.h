@@ -130,7 +130,7 @@ struct bn_scope_shared {
     _Atomic uint32_t node_lock;
     struct bn_scope_node nodes[BN_SCOPE_MAX_NODES];
     _Atomic uint16_t child[BN_SCOPE_MAX_NODES][BN_STAGE_COUNT]; /* 0 = not there yet */
-    _Atomic uint32_t info_n;                                    /* bytes valid in info, odd while written */
+    _Atomic uint32_t info_n; /* twice the bytes valid in info; odd while they are being written */
     char info[BN_SCOPE_INFO_BYTES]; /* JSON object about the run, see bn_scope_publish */
     struct bn_scope_thread threads[BN_SCOPE_MAX_THREADS];
     /* then the rings: ring_events * sizeof(struct bn_scope_event) for each thread slot */
