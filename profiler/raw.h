@@ -21,7 +21,7 @@ enum bn_raw_kind {
 struct bn_raw_block {
     uint32_t kind;
     uint32_t payload_bytes;
-    uint32_t crc32c; /* of the payload */
+    uint32_t crc32c; /* of kind and payload_bytes (the 8 bytes above), then the payload */
     uint32_t reserved;
 };
 
@@ -51,12 +51,19 @@ struct bn_raw_writer {
     bool failed;       /* a write failed (disk full): later blocks are dropped; `why` holds the message */
     struct bn_err why;
 };
+/* The new file is locked (flock) until bn_raw_close: a locked profile.part is being recorded, an unlocked one is a
+ * left-over. An existing file is an error. */
 int bn_raw_create(struct bn_raw_writer *w, const char *path, struct bn_err *err);
 /* head may be empty; head and body form one payload. */
 void bn_raw_append(struct bn_raw_writer *w, enum bn_raw_kind kind, const void *head, size_t head_bytes, const void *body,
                    size_t body_bytes);
 void bn_raw_flush(struct bn_raw_writer *w);
 int bn_raw_close(struct bn_raw_writer *w, struct bn_err *err); /* flush, fsync, close; -1 if anything was lost */
+
+/* CRC-32C (Castagnoli) of the bytes, continuing from `crc` (0 at the start). Source: RFC 3720, B.4. */
+uint32_t bn_raw_crc32c(uint32_t crc, const void *bytes, size_t n);
+/* The same from a table, for CPUs without the instruction; equal by test. */
+uint32_t bn_raw_crc32c_table(uint32_t crc, const void *bytes, size_t n);
 
 /* ---- reading ---- */
 
