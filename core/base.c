@@ -38,17 +38,19 @@ int bn_err_set(struct bn_err *err, const char *format, ...)
 
 int bn_err_prefix(struct bn_err *err, const char *format, ...)
 {
-    char old[sizeof err->msg];
+    char prefix[sizeof err->msg];
     va_list args;
 
     if (!err)
         return -1;
-    memcpy(old, err->msg, sizeof old);
     va_start(args, format);
-    int n = vsnprintf(err->msg, sizeof err->msg, format, args);
+    vsnprintf(prefix, sizeof prefix - 2, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->msg)
-        snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", old);
+    strcat(prefix, ": ");
+    size_t n = strlen(prefix), old = strlen(err->msg);
+    memmove(err->msg + n, err->msg, bn_min_size(old, sizeof err->msg - 1 - n));
+    memcpy(err->msg, prefix, n);
+    err->msg[bn_min_size(n + old, sizeof err->msg - 1)] = '\0';
     make_printable(err->msg);
     return -1;
 }

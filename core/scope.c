@@ -113,19 +113,29 @@ static inline void emit(struct bn_scope_thread *t, uint64_t t_ns, uint16_t node)
 
 /* ---- enter and leave ---- */
 
+/* Scopes deeper than the stack are not timed: their time is that of the deepest one that is. */
+static inline const struct bn_scope_frame *innermost(const struct bn_scope_thread *t)
+{
+    uint32_t depth = t->depth < BN_SCOPE_MAX_DEPTH ? t->depth : BN_SCOPE_MAX_DEPTH;
+
+    return depth ? &t->stack[depth - 1] : NULL;
+}
+
 static inline uint16_t current_node(const struct bn_scope_thread *t)
 {
-    return t->depth ? t->stack[t->depth - 1].node : 0;
+    const struct bn_scope_frame *frame = innermost(t);
+
+    return frame ? frame->node : 0;
 }
 
 static inline void push(struct bn_scope_thread *t, uint16_t node, uint32_t adopted)
 {
     uint64_t start_ns = now_ns();
 
-    if (t->depth < BN_SCOPE_MAX_DEPTH)
-        t->stack[t->depth] = (struct bn_scope_frame){
-            .start_ns = start_ns, .node = node, .layer = t->layer, .adopted = adopted};
-    t->depth++;
+    if (t->depth++ >= BN_SCOPE_MAX_DEPTH)
+        return;
+    t->stack[t->depth - 1] =
+        (struct bn_scope_frame){.start_ns = start_ns, .node = node, .layer = t->layer, .adopted = adopted};
     emit(t, start_ns, node);
 }
 
@@ -158,7 +168,7 @@ static inline void pop(struct bn_scope_thread *t)
     if (t->depth && !frame->adopted)
         t->stack[t->depth - 1].child_ns += ns;
     t->layer = frame->layer;
-    emit(t, end_ns, t->depth ? t->stack[t->depth - 1].node : 0);
+    emit(t, end_ns, current_node(t));
 }
 
 void bn_scope_enter(enum bn_stage stage)

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT
+ * core/scope: exact counts and consistent times, worker time, events through a shared region. */
+#include "core/base.h"
+#include "core/scope.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static uint32_t child(const struct bn_scope_shared *r, uint32_t parent, enum bn_stage stage)
+{
+    return atomic_load(&r->child[parent][stage]);
+}
+
+static void spin_ns(uint64_t ns)
+{
+    uint64_t end_ns = bn_now_ns() + ns;
+
+    while (bn_now_ns() < end_ns)
+        ;
+}
+
+static void test_buckets(void **state)
+{
+    (void)state;
+    for (uint64_t ns = 0; ns < 16; ns++)
+        assert_int_equal(bn_scope_bucket_ns(bn_scope_bucket(ns)), ns);
+    for (uint64_t ns = 16; ns < 1ull << 39; ns += ns / 7) {
+        uint64_t middle = bn_scope_bucket_ns(bn_scope_bucket(ns));
+        double error = (double)middle / (double)ns - 1;
+        assert_true(error <= 0.0625 && error >= -0.0625);
+        assert_true(bn_scope_bucket(ns) <= bn_scope_bucket(ns + 1));
+    }
+    assert_int_equal(bn_scope_bucket(UINT64_MAX), BN_SCOPE_BUCKETS - 1);
+}
+
+static void one_token(int layers)
+{
+    BN_SCOPE(DECODE);
+    bn_scope_step();
+    for (int i = 0; i < layers; i++) {
+        BN_SCOPE(TRANSFORMER_BLOCK);
+        bn_scope_layer(i);
+        {
+            BN_SCOPE(FFN);
+            bn_scope_count(100, 200);
+            spin_ns(20000);
+        }
+        spin_ns(10000);
+    }
+}
+
+static void test_counts(void **state)
+{
+    struct bn_scope_shared *r = bn_scope_region();
+
+    (void)state;
+    for (int i = 0; i < 10; i++)
+        one_token(3);
+    uint32_t decode = child(r, 0, BN_STAGE_DECODE);
+    uint32_t block = child(r, decode, BN_STAGE_TRANSFORMER_BLOCK);
+    uint32_t ffn = child(r, block, BN_STAGE_FFN);
+    struct bn_scope_total d = bn_scope_sum(r, decode), b = bn_scope_sum(r, block), f = bn_scope_sum(r, ffn);
+    assert_int_equal(d.calls, 10);
+    assert_int_equal(b.calls, 30);
+    assert_int_equal(f.calls, 30);
+    assert_int_equal(f.bytes, 3000);
+    assert_int_equal(f.ops, 6000);
+    assert_int_equal(b.total_ns, b.self_ns + f.total_ns); /* self is what no child took */
+    assert_int_equal(d.total_ns, d.self_ns + b.total_ns);
+    assert_true(f.self_ns == f.total_ns && f.total_ns >= 30 * 20000);
+    assert_true(f.min_ns <= f.p50_ns && f.p50_ns <= f.p95_ns && f.p95_ns <= f.p99_ns && f.p99_ns <= f.max_ns);
+    assert_int_equal(bn_scope_here().node, 0);
+    assert_int_equal(bn_scope_here().layer, -1); /* the layer ends with its scope */
+    assert_int_equal(bn_scope_here().step, 10);
+    assert_true(r->empty_scope_ns > 0 && r->empty_scope_ns < 100000);
+}
+
+static void *work_for(void *arg)
+{
+    const struct bn_scope_place *place = arg;
+
+    bn_scope_thread_begin("worker");
+    bn_scope_adopt(*place);
+    spin_ns(2000000);
+    bn_scope_enter(BN_STAGE_WAIT);
+    spin_ns(1000000);
+    bn_scope_leave();
+    bn_scope_release();
+    bn_scope_thread_end();
+    return NULL;
+}
+
+static void test_workers(void **state)
+{
+    struct bn_scope_shared *r = bn_scope_region();
+    pthread_t thread;
+
+    (void)state;
+    bn_scope_enter(BN_STAGE_LM_HEAD);
+    struct bn_scope_place place = bn_scope_here();
+    assert_int_equal(pthread_create(&thread, NULL, work_for, &place), 0);
+    pthread_join(thread, NULL);
+    bn_scope_leave();
+    uint32_t head = child(r, 0, BN_STAGE_LM_HEAD), wait = child(r, head, BN_STAGE_WAIT);
+    struct bn_scope_total h = bn_scope_sum(r, head), w = bn_scope_sum(r, wait);
+    assert_int_equal(h.calls, 1); /* the worker adds time, never calls */
+    assert_true(h.worker_ns >= 2000000 && h.worker_ns < h.total_ns);
+    assert_int_equal(w.calls, 0);
+    assert_true(w.worker_ns >= 1000000);
+    assert_true(h.worker_ns + w.worker_ns <= h.total_ns);
+    assert_int_equal(h.self_ns, h.total_ns); /* the worker's wait is not the caller's child */
+}
+
+static void test_depth(void **state)
+{
+    struct bn_scope_shared *r = bn_scope_region();
+
+    (void)state;
+    for (int i = 0; i < BN_SCOPE_MAX_DEPTH + 10; i++)
+        bn_scope_enter(BN_STAGE_ATTENTION);
+    for (int i = 0; i < BN_SCOPE_MAX_DEPTH + 10; i++)
+        bn_scope_leave();
+    bn_scope_leave(); /* one too many is no crash */
+    assert_int_equal(bn_scope_here().node, 0);
+    assert_int_equal(bn_scope_sum(r, child(r, 0, BN_STAGE_ATTENTION)).calls, 1);
+}
+
+/* In a child process, because a process attaches once. */
+static int recorded_child(int fd)
+{
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", fd);
+    setenv("BNPROF_SCOPE_FD", text, 1);
+    bn_scope_init();
+    if (getenv("BNPROF_SCOPE_FD"))
+        return 2;
+    for (int i = 0; i < 100; i++)
+        one_token(1);
+    return bn_scope_publish("{\"a\":1}", 7) == 0 ? 0 : 3;
+}
+
+static struct bn_scope_shared *new_region(int *fd, uint32_t ring_events)
+{
+    size_t size = bn_scope_region_bytes(ring_events);
+
+    *fd = memfd_create("scope", 0);
+    assert_true(*fd >= 0);
+    assert_int_equal(ftruncate(*fd, (off_t)size), 0);
+    struct bn_scope_shared *r = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    assert_true(r != MAP_FAILED);
+    r->magic = BN_SCOPE_MAGIC;
+    r->version = BN_SCOPE_VERSION;
+    r->size_bytes = size;
+    r->ring_events = ring_events;
+    return r;
+}
+
+static void test_events(void **state)
+{
+    const char *self = *state;
+    int fd;
+    struct bn_scope_shared *r = new_region(&fd, 256);
+    char *command = bn_xasprintf("%s recorded %d", self, fd);
+
+    assert_int_equal(system(command), 0);
+    free(command);
+    const struct bn_scope_thread *t = &r->threads[0];
+    assert_string_equal(t->name, "main");
+    assert_int_equal(atomic_load(&t->head), 256); /* 600 events did not fit a ring that nobody empties */
+    assert_int_equal(atomic_load(&t->dropped), 600 - 256);
+    assert_int_equal(atomic_load(&t->events), 600);
+    const struct bn_scope_event *e = bn_scope_ring(r, 0);
+    uint32_t decode = child(r, 0, BN_STAGE_DECODE);
+    uint32_t block = child(r, decode, BN_STAGE_TRANSFORMER_BLOCK), ffn = child(r, block, BN_STAGE_FFN);
+    const uint32_t path[] = {decode, block, ffn, block, decode, 0};
+    for (int i = 0; i < 256; i++) {
+        assert_int_equal(e[i].node, path[i % 6]);
+        assert_true(i == 0 || e[i].t_ns >= e[i - 1].t_ns);
+        if (e[i].node == ffn) {
+            assert_int_equal(e[i].layer, 0);
+            assert_int_equal(e[i].step, i / 6 + 1);
+        }
+    }
+    assert_int_equal(atomic_load(&r->info_n), 14);
+    assert_string_equal(r->info, "{\"a\":1}");
+    munmap(r, r->size_bytes);
+    close(fd);
+}
+
+/* A region that is not what it should be is not written to: the engine runs unrecorded. */
+static void test_bad_region(void **state)
+{
+    const char *self = *state;
+    int fd;
+    struct bn_scope_shared *r = new_region(&fd, 256);
+
+    r->magic++;
+    char *command = bn_xasprintf("%s recorded %d", self, fd);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(atomic_load(&r->n_threads), 0);
+    r->magic--;
+    r->ring_events = 1 << 20; /* larger than the file */
+    assert_int_equal(system(command), 0);
+    assert_int_equal(atomic_load(&r->n_threads), 0);
+    free(command);
+    munmap(r, bn_scope_region_bytes(256));
+    close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "recorded") == 0)
+        return recorded_child(atoi(argv[2]));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_workers),
+        cmocka_unit_test(test_depth),
+        {"test_events", test_events, NULL, NULL, argv[0]},
+        {"test_bad_region", test_bad_region, NULL, NULL, argv[0]},
+    };
+    bn_scope_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
