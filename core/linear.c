@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT
+ * Products: the rows of all matrices that share an input are one range, cut among the threads.
+ *
+ * Rows are handed to kernels in groups that start at a multiple of UNIT of their matrix, whatever the number
+ * of threads or columns: a float kernel that works on groups of rows does the same sums every time. */
+#include "core/linear.h"
+
+#include <assert.h>
+
+enum {
+    UNIT = 16,                   /* rows; every cut is a multiple of it */
+    FLOAT_TILE_BYTES = 64 * 1024 /* of float weights that stay in the cache while the columns pass */
+};
+
+struct job {
+    struct bn_session *s;
+    const struct bn_product *products;
+    size_t n_products;
+    const float *x; /* [n][k] */
+    size_t n, k;
+};
+
+/* ---- activations to int8 ---- */
+
+static void quantize_rows(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct job *job = arg;
+    struct bn_session *s = job->s;
+
+    (void)worker;
+    for (size_t c = begin; c < end; c++) {
+        struct bn_act act = s->kernels->i8_quantize(job->x + c * job->k, s->codes + c * job->k, job->k);
+        s->act_scale[c] = act.scale;
+        s->act_sum[c] = act.sum;
+    }
+}
+
+static void quantize(struct job *job)
+{
+    BN_SCOPE(QUANTIZE_ACTIVATIONS);
+    uint64_t bytes = job->n * job->k * (sizeof(float) + 1);
+
+    bn_scope_count(bytes, 2 * (uint64_t)job->n * job->k);
+    job->s->kernel_calls[BN_KERNEL_i8_quantize] += job->n;
+    bn_pool_run(job->s->pool, quantize_rows, job, job->n, 1, bytes);
+}
+
+/* ---- one matrix, rows begin … end-1 ---- */
+
+static void finish(const struct bn_weight *w, float *out, size_t row, size_t n_rows)
+{
+    for (size_t i = 0; i < n_rows && w->extra_scale != 1.0f; i++)
+        out[i] *= w->extra_scale;
+    for (size_t i = 0; i < n_rows && w->bias; i++)
+        out[i] += w->bias[row + i];
+}
+
+static void multiply_ternary(const struct job *job, const struct bn_product *p, size_t begin, size_t end,
+                             unsigned worker)
+{
+    const struct bn_session *s = job->s;
+    const struct bn_kernels *k = s->kernels;
+    const struct bn_weight *w = p->w;
+    int32_t *y = s->products + (size_t)worker * BN_SESSION_PRODUCTS;
+    size_t tile = BN_SESSION_PRODUCTS / job->n / UNIT * UNIT;
+
+    for (size_t r = begin; r < end; r += tile) {
+        const uint8_t *rows = (const uint8_t *)w->data + r * (w->k / 4);
+        size_t n_rows = bn_min_size(tile, end - r);
+        if (job->n == 1)
+            k->i2s_gemv(rows, s->codes, s->act_sum[0], y, n_rows, w->k);
+        else
+            k->i2s_gemm(rows, s->codes, s->act_sum, y, n_rows, n_rows, w->k, job->n);
+        for (size_t c = 0; c < job->n; c++) {
+            float *out = p->out + c * w->n_rows + r;
+            k->i32_scale(y + c * n_rows, out, s->act_scale[c], w->scale, n_rows);
+            finish(w, out, r, n_rows);
+        }
+    }
+}
+
+static void gemv(const struct bn_kernels *k, const struct bn_weight *w, size_t row, size_t n_rows,
+                 const float *x, float *y)
+{
+    size_t at = row * w->k;
+
+    if (w->type == BN_TYPE_F16)
+        k->f16_gemv((const uint16_t *)w->data + at, x, y, n_rows, w->k);
+    else if (w->type == BN_TYPE_BF16)
+        k->bf16_gemv((const uint16_t *)w->data + at, x, y, n_rows, w->k);
+    else
+        k->f32_gemv((const float *)w->data + at, x, y, n_rows, w->k);
+}
+
+static void multiply_float(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
+{
+    const struct bn_weight *w = p->w;
+    size_t fit = FLOAT_TILE_BYTES / bn_weight_row_bytes(w) / UNIT * UNIT;
+    size_t tile = job->n == 1 ? end - begin : fit < UNIT ? UNIT : fit;
+
+    for (size_t r = begin; r < end; r += tile) {
+        size_t n_rows = bn_min_size(tile, end - r);
+        for (size_t c = 0; c < job->n; c++) {
+            float *out = p->out + c * w->n_rows + r;
+            gemv(job->s->kernels, w, r, n_rows, job->x + c * job->k, out);
+            finish(w, out, r, n_rows);
+        }
+    }
+}
+
+/* ---- all matrices, units begin … end-1 of their joint range ---- */
+
+static size_t units(const struct bn_weight *w)
+{
+    return (w->n_rows + UNIT - 1) / UNIT;
+}
+
+static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct job *job = arg;
+    size_t first = 0;
+
+    for (size_t i = 0; i < job->n_products; i++) {
+        const struct bn_product *p = &job->products[i];
+        size_t after = first + units(p->w);
+        size_t from = begin > first ? begin : first, to = bn_min_size(end, after);
+        if (from < to) {
+            size_t row = (from - first) * UNIT, row_end = bn_min_size((to - first) * UNIT, p->w->n_rows);
+            if (p->w->type == BN_TYPE_I2_S)
+                multiply_ternary(job, p, row, row_end, worker);
+            else
+                multiply_float(job, p, row, row_end);
+        }
+        first = after;
+    }
+}
+
+/* Weights are read once a call, inputs once, outputs written once; a multiply-add is two operations. */
+static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
+{
+    bool ternary = w->type == BN_TYPE_I2_S;
+    uint64_t rows = w->n_rows, in = ternary ? 1 : sizeof(float);
+
+    bn_scope_count(rows * bn_weight_row_bytes(w) + n * (w->k * in + rows * sizeof(float)),
+                   2 * n * rows * w->k);
+    if (ternary) {
+        s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
+        s->kernel_calls[BN_KERNEL_i32_scale] += n;
+    } else if (w->type == BN_TYPE_F32) {
+        s->kernel_calls[BN_KERNEL_f32_gemv] += n;
+    } else {
+        s->kernel_calls[w->type == BN_TYPE_F16 ? BN_KERNEL_f16_gemv : BN_KERNEL_bf16_gemv] += n;
+    }
+}
+
+void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_product *products,
+               size_t n_products, const float *x, size_t n)
+{
+    struct job job = {s, products, n_products, x, n, products[0].w->k};
+    uint64_t cost = 0;
+    size_t n_units = 0;
+    bool ternary = false;
+
+    assert(n >= 1 && n <= s->n_batch);
+    for (size_t i = 0; i < n_products; i++)
+        ternary |= products[i].w->type == BN_TYPE_I2_S;
+    if (ternary)
+        quantize(&job);
+    bn_scope_enter(stage);
+    for (size_t i = 0; i < n_products; i++) {
+        const struct bn_weight *w = products[i].w;
+        assert(w->k == job.k);
+        n_units += units(w);
+        cost += w->n_rows * bn_weight_row_bytes(w) * n;
+        count(s, w, n);
+    }
+    bn_pool_run(s->pool, multiply_units, &job, n_units, 1, cost);
+    bn_scope_leave();
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * Rows of activations times weight matrices, split over the pool's threads: BitLinear for I2_S weights (int8
+ * activations, exact integers, FORMATS' epilogue), plain products for F16, BF16 and F32. */
+#ifndef CORE_LINEAR_H
+#define CORE_LINEAR_H
+
+#include "core/scope.h"
+#include "core/session.h"
+
+struct bn_product {
+    const struct bn_weight *w;
+    float *out; /* [n][w->n_rows], overwritten */
+};
+
+/* out[i] = w[i] . x for every product; all share the input x: [n][k] with n <= session->n_batch.
+ * The stage quantize_activations (where a weight is I2_S) and then `stage` are entered below the current one.
+ * A row's result does not depend on n or on the number of threads. Allocates: nothing. Cannot fail. */
+void bn_linear(struct bn_session *session, enum bn_stage stage, const struct bn_product *products,
+               size_t n_products, const float *x, size_t n);
+
+#endif

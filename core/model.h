@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ * A GGUF as a model: hyper-parameters and typed views of its weights, all checked at load, so that the
+ * forward pass needs no checks. Immutable once loaded; any number of threads may read it. */
+#ifndef CORE_MODEL_H
+#define CORE_MODEL_H
+
+#include "core/gguf.h"
+
+enum bn_activation {
+    BN_ACTIVATION_RELU2, /* max(gate, 0)^2 * up */
+    BN_ACTIVATION_SILU,  /* gate / (1 + exp(-gate)) * up */
+};
+
+enum bn_rope {
+    BN_ROPE_NEOX, /* pairs (j, j + n_rot/2) */
+    BN_ROPE_NORM, /* pairs (2j, 2j + 1) */
+};
+
+/* One weight matrix, used in place from the file: [n_rows][k], k contiguous. */
+struct bn_weight {
+    const void *data;
+    uint32_t type; /* BN_TYPE_I2_S (k a multiple of 128), BN_TYPE_F16, BN_TYPE_BF16 or BN_TYPE_F32 */
+    uint32_t n_rows, k;
+    float scale;       /* of an I2_S tensor: finite, > 0; else 1 */
+    float extra_scale; /* the one element of a `.scale` tensor, applied after scale; 1 = there is none */
+    const float *bias; /* [n_rows], added last; NULL = none */
+    uint64_t size_bytes;
+};
+
+struct bn_layer {
+    const float *attn_norm;     /* [n_embd] */
+    const float *attn_sub_norm; /* [n_head * head_dim], NULL = the architecture has none */
+    const float *ffn_norm;      /* [n_embd] */
+    const float *ffn_sub_norm;  /* [n_ff], NULL = the architecture has none */
+    struct bn_weight q;         /* [n_head * head_dim][n_embd] */
+    struct bn_weight k, v;      /* [n_head_kv * head_dim][n_embd] */
+    struct bn_weight output;    /* [n_embd][n_head * head_dim] */
+    struct bn_weight gate, up;  /* [n_ff][n_embd] */
+    struct bn_weight down;      /* [n_embd][n_ff] */
+};
+
+struct bn_model {
+    struct bn_gguf gguf;
+    const char *arch, *name; /* general.architecture, general.name ("" = none) */
+    const char *format;      /* of the projections, as in file names: "i2s", "f16", "bf16", "f32" */
+    enum bn_activation activation;
+    enum bn_rope rope;
+    uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
+    uint32_t n_ctx; /* positions that the model was made for */
+    uint32_t n_rot; /* leading values of a head that are rotated; even */
+    float rope_base, norm_eps;
+    const float *rope_factors;  /* [n_rot / 2], angles are divided by them; NULL = none */
+    struct bn_weight embedding; /* [n_vocab][n_embd], no I2_S */
+    struct bn_weight lm_head;   /* the same unless the file has output.weight */
+    const float *output_norm;   /* [n_embd] */
+    struct bn_layer *layers;    /* [n_layer] */
+    uint64_t weight_bytes;      /* of all tensors */
+    uint64_t
+        bytes_per_token; /* weights that one decoded token reads: all but the embedding, of which one row */
+};
+
+/* Load a file, or bytes that stay valid until close (`label` stands for the path in messages). Pages of a
+ * file are read in now rather than during the first token. Architectures: bitnet-b1.58, bitnet-25, bitnet,
+ * llama. 0, or -1 with one line: file, key or tensor, what was found and what was expected. */
+int bn_model_load(struct bn_model *model, const char *path, struct bn_err *err);
+int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, const char *label,
+                         struct bn_err *err);
+/* Accepts a zeroed and a closed model. */
+void bn_model_close(struct bn_model *model);
+
+/* Does any projection use ternary weights? */
+bool bn_model_is_ternary(const struct bn_model *model);
+
+/* One embedding row is this many bytes, and so is a row of lm_head. */
+static inline uint64_t bn_weight_row_bytes(const struct bn_weight *w)
+{
+    uint64_t k = w->k;
+
+    return w->type == BN_TYPE_I2_S ? k / 4 : w->type == BN_TYPE_F32 ? k * 4 : k * 2;
+}
+
+#endif

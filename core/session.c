@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ * Session memory: laid out twice by the same function, once to learn the size, once to place the arrays. */
+#include "core/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { ALIGN = 64 };
+
+struct layout {
+    char *base; /* NULL: only measure */
+    size_t used;
+    bool overflow;
+};
+
+static void *take(struct layout *l, uint64_t count, size_t size_bytes)
+{
+    size_t bytes, at = l->used;
+
+    if (__builtin_mul_overflow(count, size_bytes, &bytes) || bytes > SIZE_MAX / 2 - l->used) {
+        l->overflow = true;
+        return NULL;
+    }
+    l->used += bn_round_up(bytes, ALIGN);
+    return l->base ? l->base + at : NULL;
+}
+
+static void lay_out(struct bn_session *s, struct layout *l)
+{
+    const struct bn_model *m = s->model;
+    uint64_t n = s->n_batch, n_q = (uint64_t)m->n_head * m->head_dim,
+             n_kv = (uint64_t)m->n_head_kv * m->head_dim;
+    uint64_t widest = n_q > m->n_ff ? n_q : m->n_ff;
+    uint64_t n_cache = m->n_layer * n_kv; /* at most 2^12 * 2^24 */
+
+    widest = widest > m->n_embd ? widest : m->n_embd;
+    s->k_cache = take(l, n_cache * s->n_ctx, sizeof *s->k_cache);
+    s->v_cache = take(l, n_cache * s->n_ctx, sizeof *s->v_cache);
+    s->rope_cos = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_cos);
+    s->rope_sin = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_sin);
+    s->x = take(l, n * m->n_embd, sizeof *s->x);
+    s->h = take(l, n * m->n_embd, sizeof *s->h);
+    s->q = take(l, n * n_q, sizeof *s->q);
+    s->k = take(l, n * n_kv, sizeof *s->k);
+    s->v = take(l, n * n_kv, sizeof *s->v);
+    s->o = take(l, n * n_q, sizeof *s->o);
+    s->gate = take(l, n * m->n_ff, sizeof *s->gate);
+    s->up = take(l, n * m->n_ff, sizeof *s->up);
+    s->codes = take(l, n * widest, sizeof *s->codes);
+    s->act_scale = take(l, n, sizeof *s->act_scale);
+    s->act_sum = take(l, n, sizeof *s->act_sum);
+    s->products = take(l, (uint64_t)bn_pool_threads(s->pool) * BN_SESSION_PRODUCTS, sizeof *s->products);
+    s->n_scores = (size_t)m->n_head * bn_round_up(s->n_ctx, ALIGN);
+    s->n_scores = s->n_scores > BN_SESSION_SCORES ? s->n_scores : BN_SESSION_SCORES;
+    s->scores = take(l, s->n_scores, sizeof *s->scores);
+    s->logits = take(l, m->n_vocab, sizeof *s->logits);
+}
+
+/* ---- rotation tables ---- */
+
+/* Angle j of position p: p * base^(-2j / n_rot) / factor[j], computed in double and rounded once. */
+static void fill_rope(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    struct bn_session *s = arg;
+    const struct bn_model *m = s->model;
+    size_t h = m->n_rot / 2;
+
+    (void)worker;
+    for (size_t j = 0; j < h; j++) {
+        double rate = pow((double)m->rope_base, -(double)(2 * j) / m->n_rot);
+        if (m->rope_factors)
+            rate /= (double)m->rope_factors[j];
+        for (size_t p = begin; p < end; p++) {
+            s->rope_cos[p * h + j] = (float)cos((double)p * rate);
+            s->rope_sin[p * h + j] = (float)sin((double)p * rate);
+        }
+    }
+}
+
+/* ---- open and close ---- */
+
+int bn_session_open(struct bn_session *s, const struct bn_model *model, const struct bn_kernels *kernels,
+                    struct bn_pool *pool, uint32_t n_ctx, struct bn_err *err)
+{
+    struct layout measure = {NULL, 0, false}, place = {NULL, 0, false};
+
+    assert(n_ctx >= 1 && n_ctx <= model->n_ctx);
+    *s = (struct bn_session){.model = model, .kernels = kernels, .pool = pool, .n_ctx = n_ctx};
+    s->n_batch = n_ctx < BN_SESSION_BATCH ? n_ctx : BN_SESSION_BATCH;
+    lay_out(s, &measure);
+    if (measure.overflow)
+        return bn_err_set(err, "%s: a context of %u tokens needs more memory than can be addressed",
+                          model->gguf.path, n_ctx);
+    /* Fresh pages are zero and cost nothing until they are used: a long context that is not filled is free.
+     */
+    s->memory_bytes = measure.used;
+    s->memory = mmap(NULL, s->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (s->memory == MAP_FAILED) {
+        s->memory = NULL;
+        return bn_err_set(err, "%s: a context of %u tokens needs %zu MiB of memory: %s", model->gguf.path,
+                          n_ctx, s->memory_bytes >> 20, strerror(errno));
+    }
+    place.base = s->memory;
+    lay_out(s, &place);
+    bn_pool_run(pool, fill_rope, s, n_ctx, 16, (uint64_t)n_ctx * model->n_rot * 256);
+    return 0;
+}
+
+void bn_session_close(struct bn_session *s)
+{
+    if (s->memory)
+        munmap(s->memory, s->memory_bytes);
+    memset(s, 0, sizeof *s);
+}
+
+void bn_session_reset(struct bn_session *s)
+{
+    s->n_past = 0;
+}
