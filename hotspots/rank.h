@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ * Who used the CPU: functions, stages or source lines ranked by self time, waiting kept apart. */
+#ifndef HOTSPOTS_RANK_H
+#define HOTSPOTS_RANK_H
+
+#include "profiler/profile.h"
+
+enum bn_rank_by { BN_RANK_FUNCTION, BN_RANK_STAGE, BN_RANK_LINE };
+
+/* What kind of work a sample is; the classes are disjoint and cover everything. */
+enum bn_class {
+    BN_CLASS_WAIT,       /* stage `wait` */
+    BN_CLASS_KERNEL,     /* sampled in the kernel */
+    BN_CLASS_MEMORY,     /* leaf copies or allocates */
+    BN_CLASS_PROJECTION, /* the block's matrix products */
+    BN_CLASS_LM_HEAD,
+    BN_CLASS_ATTENTION, /* rope, cache, scores, softmax, values */
+    BN_CLASS_FORWARD,   /* the rest of the forward pass: norms, activation, quantisation, residuals, embedding
+                         */
+    BN_CLASS_GENERATE,  /* outside the forward pass: sampling, text */
+    BN_CLASS_LOAD,      /* startup, loading, tokenizing, shutdown */
+    BN_CLASS_OTHER,     /* in no stage: a foreign program, unregistered threads */
+    BN_CLASS_COUNT,
+};
+const char *bn_class_name(enum bn_class c);
+enum bn_class bn_class_of(const struct bn_profile *p, const struct bn_sample *sample);
+
+enum { BN_RANK_LINES = 3 };
+
+struct bn_rank_line {
+    const char *file;
+    uint32_t line;
+    uint64_t samples;
+};
+
+struct bn_rank_item {
+    const char *name;               /* function, stage path ("generate;decode;…"), or "file:line" */
+    const char *module;             /* of a function; NULL = unknown or no function */
+    uint64_t self, inclusive;       /* samples; a recursive function counts once a sample */
+    uint64_t self_ns, inclusive_ns; /* CPU time of all threads together */
+    uint64_t decode_self_ns;        /* the part of self_ns below generate;decode */
+    uint32_t stage;                 /* where most of its self samples are; of a stage: itself */
+    uint32_t stack;                 /* the stack with most of its self samples, down to the function */
+    struct bn_rank_line lines[BN_RANK_LINES]; /* by samples; samples 0 = unused */
+};
+
+struct bn_ranking {
+    enum bn_rank_by by;
+    struct bn_rank_item *items; /* by self, descending; then by name */
+    size_t n;
+    uint64_t total, total_ns; /* all samples, waiting included: what percentages are of */
+    uint64_t wait, wait_ns;
+    uint64_t class_ns[BN_CLASS_COUNT];
+    uint64_t decode_tokens; /* exact, from the scopes; 0 = no decoding */
+    struct bn_arena arena;  /* names */
+};
+
+/* Self time goes to the innermost function that is really one: code inlined into it counts as its own, the
+ * lines say where. Cannot fail. Free with bn_ranking_free. */
+void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_rank_by by);
+void bn_ranking_free(struct bn_ranking *r);
+
+/* The item of that name (and module, if not NULL), or NULL. */
+const struct bn_rank_item *bn_ranking_find(const struct bn_ranking *r, const char *name, const char *module);
+
+/* ns per decoded token, BN_UNKNOWN without decoded tokens. */
+double bn_ns_per_token(const struct bn_ranking *r, uint64_t decode_ns);
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ * The report's entry: compute once, then hand to a format. */
+#include "hotspots/report.h"
+
+#include <string.h>
+
+#include "hotspots/report_text.h"
+
+static char *next_buffer(size_t *size)
+{
+    static char buffers[16][512];
+    static unsigned next;
+
+    *size = sizeof buffers[0];
+    return buffers[next++ % BN_COUNT(buffers)];
+}
+
+const char *bn_text_number(double value, int decimals)
+{
+    size_t size;
+
+    if (isnan(value))
+        return "unknown";
+    char *s = next_buffer(&size);
+    snprintf(s, size, "%.*f", decimals, value);
+    return s;
+}
+
+const char *bn_text_percent(double share)
+{
+    size_t size;
+
+    if (isnan(share))
+        return "unknown";
+    char *s = next_buffer(&size);
+    snprintf(s, size, "%.1f %%", 100 * share);
+    return s;
+}
+
+const char *bn_text_count(uint64_t n)
+{
+    char digits[24];
+    size_t size, k = 0;
+    char *s = next_buffer(&size);
+    int length = snprintf(digits, sizeof digits, "%" PRIu64, n);
+
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0)
+            s[k++] = ',';
+        s[k++] = digits[i];
+    }
+    s[k] = '\0';
+    return s;
+}
+
+const char *bn_text_time(double ns)
+{
+    static const struct {
+        double from, unit;
+        const char *name;
+    } units[] = {{1e9, 1e9, "s"}, {1e6, 1e6, "ms"}, {1e3, 1e3, "µs"}, {0, 1, "ns"}};
+    size_t size, i = 0;
+
+    if (isnan(ns))
+        return "unknown";
+    char *s = next_buffer(&size);
+    while (fabs(ns) < units[i].from)
+        i++;
+    double value = ns / units[i].unit;
+    snprintf(s, size, "%.*f %s",
+             fabs(value) >= 100 || units[i].unit == 1 ? 0
+             : fabs(value) >= 10                      ? 1
+                                                      : 2,
+             value, units[i].name);
+    return s;
+}
+
+const char *bn_text_code(const char *name)
+{
+    size_t size, k = 0;
+    char *s = next_buffer(&size);
+
+    s[k++] = '`';
+    for (; *name && k + 5 < size; name++)
+        s[k++] = *name == '`' || *name == '|' || *name == '\n' ? '\'' : *name;
+    if (*name) {
+        memcpy(s + k, "…", 3);
+        k += 3;
+    }
+    s[k++] = '`';
+    s[k] = '\0';
+    return s;
+}
+
+void bn_report_write(FILE *f, const struct bn_profile *p, const struct bn_report_options *o)
+{
+    struct bn_ranking r;
+    struct bn_comparison c = {0};
+
+    bn_ranking_make(&r, p, o->by);
+    if (o->previous)
+        bn_compare(&c, o->previous, p, o->by, o->top > 8 ? o->top : 8);
+    if (o->format == BN_REPORT_JSON)
+        bn_report_json(f, p, o, &r, o->previous ? &c : NULL);
+    else
+        bn_report_sections(f, p, o, &r, o->previous ? &c : NULL);
+    bn_comparison_free(&c);
+    bn_ranking_free(&r);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ * The report for programs. NaN is null. */
+#include "hotspots/report.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+
+#include "hotspots/report_text.h"
+#include "hotspots/roofline.h"
+#include "profiler/stats.h"
+
+static void number(cJSON *object, const char *key, double value)
+{
+    if (isnan(value))
+        cJSON_AddNullToObject(object, key);
+    else
+        cJSON_AddNumberToObject(object, key, value);
+}
+
+static void text(cJSON *object, const char *key, const char *value)
+{
+    if (value)
+        cJSON_AddStringToObject(object, key, value);
+    else
+        cJSON_AddNullToObject(object, key);
+}
+
+static void roofline(cJSON *o, const struct bn_roofline *r)
+{
+    number(o, "gbytes_per_second", r->gbytes_per_s);
+    number(o, "gops_per_second", r->gops_per_s);
+    number(o, "share_of_limit", r->share);
+    text(o, "bound", r->bound);
+}
+
+static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, const struct bn_rank_item *item)
+{
+    cJSON *o = cJSON_CreateObject(), *path = cJSON_AddArrayToObject(o, "call_path");
+    struct bn_interval ci = bn_stats_share((double)item->self, (double)r->total);
+    struct bn_roofline roof;
+    uint64_t calls = r->by == BN_RANK_STAGE ? p->stages[item->stage].calls : 0;
+    uint32_t n_stages;
+    char stage[1024];
+
+    text(o, "name", item->name);
+    text(o, "module", item->module);
+    text(o, "stage", bn_profile_stage_path(p, item->stage, stage, sizeof stage));
+    for (uint32_t e = item->stack; r->by != BN_RANK_STAGE && e; e = p->stacks[e].parent)
+        cJSON_InsertItemInArray(path, 0, cJSON_CreateString(p->frames[p->stacks[e].frame].function));
+    number(o, "self_samples", (double)item->self);
+    number(o, "inclusive_samples", (double)item->inclusive);
+    number(o, "self_share", (double)item->self / (double)r->total);
+    number(o, "self_share_low", ci.low);
+    number(o, "self_share_high", ci.high);
+    number(o, "inclusive_share", (double)item->inclusive / (double)r->total);
+    number(o, "self_ns", (double)item->self_ns);
+    number(o, "ns_per_token", bn_ns_per_token(r, item->decode_self_ns));
+    if (r->by == BN_RANK_STAGE)
+        roof = bn_roofline_stage(p, item->stage);
+    else
+        roof = bn_roofline_function(p, item, &calls, &n_stages);
+    number(o, "calls", calls ? (double)calls : BN_UNKNOWN);
+    for (size_t i = 0; i < p->n_kernels; i++)
+        if (p->kernels[i].symbol == item->name)
+            number(o, "dispatches", (double)p->kernels[i].calls);
+    roofline(o, &roof);
+    cJSON *lines = cJSON_AddArrayToObject(o, "lines");
+    for (int i = 0; i < BN_RANK_LINES && item->lines[i].samples; i++) {
+        cJSON *line = cJSON_CreateObject();
+        text(line, "file", item->lines[i].file);
+        number(line, "line", item->lines[i].line);
+        number(line, "samples", (double)item->lines[i].samples);
+        cJSON_AddItemToArray(lines, line);
+    }
+    return o;
+}
+
+static void add_quality(cJSON *root, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    cJSON *o = cJSON_AddObjectToObject(root, "quality");
+    char grade[2] = {q->grade, '\0'};
+
+    text(o, "grade", q->grade ? grade : NULL);
+    text(o, "event", q->event);
+    text(o, "permissions", q->ladder);
+    number(o, "asked_hz", q->asked_hz);
+    number(o, "achieved_hz", q->achieved_hz);
+    number(o, "samples", (double)q->n_samples);
+    number(o, "lost", (double)q->n_lost);
+    number(o, "truncated", (double)q->n_truncated);
+    number(o, "unnamed", (double)q->n_unnamed);
+    number(o, "joined", (double)q->n_joined);
+    cJSON_AddBoolToObject(o, "kernel_sampled", q->kernel_sampled);
+    number(o, "steal_share", q->steal_share);
+    number(o, "user_ns", (double)q->user_ns);
+    number(o, "system_ns", (double)q->system_ns);
+    number(o, "recorder_cpu_ns", (double)q->recorder_cpu_ns);
+    number(o, "empty_scope_ns", q->empty_scope_ns);
+    number(o, "scope_events", (double)q->scope_events);
+}
+
+static void add_opportunities(cJSON *root, const struct bn_profile *p)
+{
+    cJSON *list = cJSON_AddArrayToObject(root, "opportunities");
+    size_t n;
+    struct bn_opportunity *all = bn_roofline_opportunities(p, &n);
+    char path[1024];
+
+    for (size_t i = 0; i < n; i++) {
+        cJSON *o = cJSON_CreateObject();
+        text(o, "stage", bn_profile_stage_path(p, all[i].stage, path, sizeof path));
+        number(o, "time_ns", (double)bn_roofline_time_ns(p, all[i].stage));
+        number(o, "limit_ns", all[i].roofline.limit_ns);
+        number(o, "recoverable_ns", all[i].roofline.recoverable_ns);
+        roofline(o, &all[i].roofline);
+        cJSON_AddItemToArray(list, o);
+    }
+    free(all);
+}
+
+static void add_comparison(cJSON *root, const struct bn_profile *previous, const struct bn_comparison *c)
+{
+    if (!c) {
+        cJSON_AddNullToObject(root, "comparison");
+        return;
+    }
+    cJSON *o = cJSON_AddObjectToObject(root, "comparison"), *rows = cJSON_AddArrayToObject(o, "rows");
+    text(o, "previous", previous->run_id);
+    text(o, "unit", c->per_token ? "ns per decoded token" : "ns per run");
+    text(o, "notes", c->notes.p ? c->notes.p : "");
+    for (size_t i = 0; i < c->n; i++) {
+        const struct bn_compare_row *row = &c->rows[i];
+        cJSON *r = cJSON_CreateObject();
+        text(r, "name", row->name);
+        number(r, "previous_ns_per_token", row->previous);
+        number(r, "current_ns_per_token", row->current);
+        number(r, "low", row->low);
+        number(r, "high", row->high);
+        text(r, "verdict", bn_verdict_name(row->verdict));
+        number(r, "previous_share", row->previous_share);
+        number(r, "current_share", row->current_share);
+        number(r, "more_tokens_factor", row->more);
+        cJSON_AddItemToArray(rows, r);
+    }
+}
+
+void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
+                    const struct bn_ranking *r, const struct bn_comparison *c)
+{
+    cJSON *root = cJSON_CreateObject(), *list, *classes;
+
+    text(root, "run_id", p->run_id);
+    text(root, "started", p->started);
+    text(root, "command", p->command);
+    text(root, "model", p->model.name);
+    text(root, "format", p->model.format);
+    add_quality(root, p);
+    list = cJSON_AddArrayToObject(root, "hotspots");
+    for (size_t i = 0; i < o->top && i < r->n && r->items[i].self; i++)
+        cJSON_AddItemToArray(list, hotspot(p, r, &r->items[i]));
+    number(root, "wait_share", r->total ? (double)r->wait / (double)r->total : BN_UNKNOWN);
+    classes = cJSON_AddObjectToObject(root, "classes");
+    for (int i = 0; i < BN_CLASS_COUNT; i++)
+        number(classes, bn_class_name(i),
+               r->total_ns ? (double)r->class_ns[i] / (double)r->total_ns : BN_UNKNOWN);
+    add_opportunities(root, p);
+    add_comparison(root, o->previous, o->compare ? c : NULL);
+    char *printed = cJSON_Print(root);
+    if (printed)
+        fprintf(f, "%s\n", printed);
+    cJSON_free(printed);
+    cJSON_Delete(root);
+}

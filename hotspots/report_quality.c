@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ * The record's own quality, the opening of every report. */
+#include "hotspots/report.h"
+
+#include "hotspots/report_text.h"
+
+static void line(FILE *f, bool md, const char *name, const char *value)
+{
+    fprintf(f, md ? "- **%s**: %s\n" : "  %-22s %s\n", name, value);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    struct bn_buf b = {0};
+
+    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " records; the kernel had no room for them)",
+                  percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
+    line(f, md, "Lost", b.p);
+    b.n = 0;
+    bn_buf_printf(
+        &b, "%.2f %% (%" PRIu64 " did not reach main or the thread's start; %" PRIu64 " dumps were full)",
+        percent(q->n_truncated, q->n_samples), q->n_truncated, q->n_stack_full);
+    line(f, md, "Truncated stacks", b.p);
+    b.n = 0;
+    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " samples)", percent(q->n_unnamed, q->n_samples), q->n_unnamed);
+    line(f, md, "Unnamed", b.p);
+    if (p->n_stages > 1) {
+        b.n = 0;
+        bn_buf_printf(&b, "%.2f %% of the samples (%" PRIu64 " scope events, %" PRIu64 " dropped)",
+                      percent(q->n_joined, q->n_samples), q->scope_events, q->scope_events_dropped);
+        line(f, md, "Joined to a stage", b.p);
+    }
+    bn_buf_free(&b);
+}
+
+static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    uint64_t cpu_ns = q->user_ns + q->system_ns;
+    struct bn_buf b = {0};
+
+    if (q->kernel_sampled)
+        bn_buf_puts(&b, "none: kernel code is sampled too");
+    else
+        bn_buf_printf(&b, "%.2f %% of the CPU time ran in the kernel and could not be sampled",
+                      percent(q->system_ns, cpu_ns));
+    line(f, md, "Kernel not seen", b.p);
+    b.n = 0;
+    if (isnan(q->steal_share))
+        bn_buf_puts(&b, "unknown");
+    else
+        bn_buf_printf(&b, "%.2f %% of the machine's time", 100 * q->steal_share);
+    line(f, md, "Steal", b.p);
+    b.n = 0;
+    bn_buf_printf(&b, "%" PRIu64 " major, %" PRIu64 " minor", q->major_faults, q->minor_faults);
+    line(f, md, "Page faults", b.p);
+    b.n = 0;
+    bn_buf_printf(&b, "recorder %.2f %% of the program's CPU time", percent(q->recorder_cpu_ns, cpu_ns));
+    if (q->scope_events)
+        bn_buf_printf(&b, "; scopes about %.2f %% (%.0f ns each, measured at start)",
+                      cpu_ns ? 100.0 * (double)q->scope_events / 2 * q->empty_scope_ns / (double)cpu_ns : 0,
+                      q->empty_scope_ns);
+    line(f, md, "Own cost", b.p);
+    bn_buf_free(&b);
+}
+
+void bn_report_quality(FILE *f, const struct bn_profile *p, bool md)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    struct bn_buf b = {0};
+
+    fprintf(f, md ? "## Quality of this record: grade %c\n\n" : "Quality of this record: grade %c\n",
+            q->grade ? q->grade : '?');
+    bn_buf_printf(&b, "%" PRIu64 " of %s in %s s", q->n_samples, q->event ? q->event : "unknown event",
+                  bn_text_number(q->duration_ns / 1e9, 2));
+    line(f, md, "Samples", b.p);
+    b.n = 0;
+    bn_buf_printf(&b, "%s Hz asked, %s Hz achieved per second of CPU time", bn_text_number(q->asked_hz, 0),
+                  bn_text_number(q->achieved_hz, 1));
+    line(f, md, "Rate", b.p);
+    bn_buf_free(&b);
+    stack_lines(f, md, p);
+    cost_lines(f, md, p);
+    line(f, md, "Permissions", q->ladder ? q->ladder : "unknown");
+    if (q->partial)
+        line(f, md, "Partial", "the recording was cut off; what had been written is shown");
+    fputc('\n', f);
+}

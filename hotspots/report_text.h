@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ * Numbers as the reports print them: unknown is "unknown", never an invented zero. */
+#ifndef HOTSPOTS_REPORT_TEXT_H
+#define HOTSPOTS_REPORT_TEXT_H
+
+#include <inttypes.h>
+
+#include "hotspots/report.h"
+
+/* The answers live in a ring of 16 static buffers: enough for one fprintf. One thread. */
+const char *bn_text_number(double value, int decimals); /* NaN: "unknown" */
+const char *bn_text_percent(double share);              /* 0.123 -> "12.3 %" */
+const char *bn_text_count(uint64_t n);                  /* 12,345 */
+const char *bn_text_time(double ns);                    /* "1.23 ms" */
+
+/* `name` as inline code, safe in a Markdown table. */
+const char *bn_text_code(const char *name);
+
+/* Sections of the two formats, each in a file of its own. */
+void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
+                    const struct bn_ranking *r, const struct bn_comparison *c);
+void bn_report_sections(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
+                        const struct bn_ranking *r, const struct bn_comparison *c);
+
+#endif
