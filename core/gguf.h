@@ -56,6 +56,11 @@ enum bn_gguf_kind {
     BN_GGUF_F64,
 };
 
+/* "u32"; NULL for a number that is no kind. */
+const char *bn_gguf_kind_name(uint32_t kind);
+/* Bytes of one value; 0 for strings, arrays and what is no kind. */
+uint64_t bn_gguf_kind_bytes(uint32_t kind);
+
 struct bn_gguf_kv {
     struct bn_str key;
     enum bn_gguf_kind kind;
@@ -81,6 +86,8 @@ struct bn_gguf {
     struct bn_gguf_kv *kv;
     struct bn_tensor *tensors;
     struct bn_arena arena;
+    /* private: the keys and the tensor names in byte order, for bn_gguf_find and bn_gguf_tensor */
+    const struct bn_str **keys_sorted, **names_sorted;
 };
 
 /* Open a file, or bytes that stay valid until close (`label` stands for the path in messages).
