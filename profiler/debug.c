@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ * Inline chains and source lines with libdw. The tables of units and functions are our own, because
+ * .debug_aranges may be missing and a search from the unit's root costs too much for every address. */
+#include "profiler/debug.h"
+
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "profiler/image.h"
+
+enum { MAX_DEPTH = 64, MAX_CHAIN = 64 };
+
+struct range {
+    uint64_t low, high;
+    size_t unit;
+};
+
+struct function {
+    uint64_t low, high;
+    Dwarf_Die die;
+};
+
+struct unit {
+    Dwarf_Die die;  /* holds the line table and the ranges */
+    Dwarf_Die body; /* holds the functions; differs from die when they are in a .dwo file */
+    bool read;
+    struct function *functions;
+    size_t n, capacity;
+};
+
+struct bn_debug {
+    Dwarf *dwarf;
+    struct unit *units;
+    size_t n_units, cap_units;
+    struct range *ranges;
+    size_t n_ranges, cap_ranges;
+};
+
+/* ---- units ---- */
+
+static void add_ranges(struct bn_debug *d, size_t unit)
+{
+    Dwarf_Addr base, low, high;
+
+    for (ptrdiff_t at = 0; (at = dwarf_ranges(&d->units[unit].die, at, &base, &low, &high)) > 0;) {
+        if (low >= high)
+            continue;
+        bn_grow(&d->ranges, &d->cap_ranges, d->n_ranges + 1, sizeof *d->ranges);
+        d->ranges[d->n_ranges++] = (struct range){low, high, unit};
+    }
+}
+
+static int by_low(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+
+    if (x->low != y->low)
+        return x->low < y->low ? -1 : 1;
+    return x->unit < y->unit ? -1 : x->unit > y->unit;
+}
+
+static struct bn_debug *read_units(struct bn_image *image)
+{
+    struct bn_debug *d = bn_xcalloc(1, sizeof *d);
+    Dwarf_CU *cu = NULL;
+    Dwarf_Die die, sub;
+    uint8_t type;
+
+    if (!image->usable)
+        return d;
+    d->dwarf = dwarf_begin_elf(image->debug_elf ? image->debug_elf : image->elf, DWARF_C_READ, NULL);
+    while (d->dwarf && dwarf_get_units(d->dwarf, cu, &cu, NULL, &type, &die, &sub) == 0) {
+        if (type != DW_UT_compile && type != DW_UT_skeleton)
+            continue;
+        bn_grow(&d->units, &d->cap_units, d->n_units + 1, sizeof *d->units);
+        bool split = type == DW_UT_skeleton && dwarf_tag(&sub) == DW_TAG_compile_unit;
+        d->units[d->n_units] = (struct unit){.die = die, .body = split ? sub : die};
+        add_ranges(d, d->n_units++);
+    }
+    if (d->n_ranges)
+        qsort(d->ranges, d->n_ranges, sizeof *d->ranges, by_low);
+    return d;
+}
+
+static struct unit *find_unit(struct bn_debug *d, uint64_t vaddr)
+{
+    size_t low = 0, high = d->n_ranges;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (d->ranges[middle].low <= vaddr)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    /* Ranges of units do not overlap in a linked file; a few steps back forgive one that does. */
+    for (size_t i = low, tries = 8; i-- > 0 && tries-- > 0;)
+        if (vaddr < d->ranges[i].high)
+            return &d->units[d->ranges[i].unit];
+    return NULL;
+}
+
+/* ---- functions of a unit ---- */
+
+static void add_function(struct unit *u, Dwarf_Die *die)
+{
+    Dwarf_Addr base, low, high;
+
+    for (ptrdiff_t at = 0; (at = dwarf_ranges(die, at, &base, &low, &high)) > 0;) {
+        if (low >= high)
+            continue;
+        bn_grow(&u->functions, &u->capacity, u->n + 1, sizeof *u->functions);
+        u->functions[u->n++] = (struct function){low, high, *die};
+    }
+}
+
+/* Functions stand below the unit, namespaces, types and (nested ones) other functions. */
+static void gather(struct unit *u, Dwarf_Die *parent, int depth)
+{
+    Dwarf_Die die;
+
+    if (depth > MAX_DEPTH || dwarf_child(parent, &die) != 0)
+        return;
+    do {
+        switch (dwarf_tag(&die)) {
+        case DW_TAG_subprogram:
+            add_function(u, &die);
+            gather(u, &die, depth + 1);
+            break;
+        case DW_TAG_namespace:
+        case DW_TAG_module:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+        case DW_TAG_union_type:
+        case DW_TAG_lexical_block:
+        case DW_TAG_inlined_subroutine:
+            gather(u, &die, depth + 1);
+            break;
+        default:
+            break;
+        }
+    } while (dwarf_siblingof(&die, &die) == 0);
+}
+
+static struct function *find_function(struct unit *u, uint64_t vaddr)
+{
+    struct function *best = NULL;
+
+    if (!u->read) {
+        u->read = true;
+        gather(u, &u->body, 0);
+    }
+    for (size_t i = 0; i < u->n; i++) {
+        struct function *f = &u->functions[i];
+        if (vaddr >= f->low && vaddr < f->high && (!best || f->high - f->low < best->high - best->low))
+            best = f;
+    }
+    return best;
+}
+
+/* ---- the chain of inlined functions ---- */
+
+struct chain {
+    Dwarf_Die die[MAX_CHAIN]; /* outermost first */
+    size_t n;
+};
+
+static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int depth)
+{
+    Dwarf_Die die;
+
+    if (depth > MAX_DEPTH || dwarf_child(parent, &die) != 0)
+        return;
+    do {
+        int tag = dwarf_tag(&die);
+        bool block = tag == DW_TAG_lexical_block && !dwarf_hasattr(&die, DW_AT_ranges) &&
+                     !dwarf_hasattr(&die, DW_AT_low_pc);
+        if (tag != DW_TAG_lexical_block && tag != DW_TAG_inlined_subroutine)
+            continue;
+        if (!block && dwarf_haspc(&die, vaddr) != 1)
+            continue;
+        if (tag == DW_TAG_inlined_subroutine && c->n < MAX_CHAIN)
+            c->die[c->n++] = die;
+        size_t before = c->n;
+        descend(c, &die, vaddr, depth + 1);
+        if (!block || c->n > before)
+            return;
+    } while (dwarf_siblingof(&die, &die) == 0);
+}
+
+static const char *function_name(Dwarf_Die *die)
+{
+    Dwarf_Attribute attr;
+
+    if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) ||
+        dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr)) {
+        const char *name = dwarf_formstring(&attr);
+        if (name && name[0])
+            return name;
+    }
+    return dwarf_diename(die);
+}
+
+static uint32_t number(Dwarf_Die *die, unsigned name)
+{
+    Dwarf_Attribute attr;
+    Dwarf_Word value;
+
+    if (!dwarf_attr(die, name, &attr) || dwarf_formudata(&attr, &value) != 0 || value > UINT32_MAX)
+        return 0;
+    return (uint32_t)value;
+}
+
+static const char *call_file(struct unit *u, Dwarf_Die *inlined)
+{
+    Dwarf_Files *files;
+    size_t n;
+    uint32_t file = number(inlined, DW_AT_call_file);
+
+    if (file == 0 || dwarf_getsrcfiles(&u->die, &files, &n) != 0 || file >= n)
+        return NULL;
+    return dwarf_filesrc(files, file, NULL, NULL);
+}
+
+static void source_line(struct unit *u, uint64_t vaddr, struct bn_debug_frame *frame)
+{
+    Dwarf_Line *line = dwarf_getsrc_die(&u->die, vaddr);
+    int number_of_line = 0;
+
+    if (!line || dwarf_lineno(line, &number_of_line) != 0 || number_of_line <= 0)
+        return;
+    frame->line = (uint32_t)number_of_line;
+    frame->file = dwarf_linesrc(line, NULL, NULL);
+}
+
+size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_frame *frames, size_t max)
+{
+    struct chain chain = {.n = 0};
+
+    if (!image->debug)
+        image->debug = read_units(image);
+    struct unit *u = find_unit(image->debug, vaddr);
+    struct function *f = u ? find_function(u, vaddr) : NULL;
+    if (!u || max == 0)
+        return 0;
+    if (f) {
+        chain.die[chain.n++] = f->die;
+        descend(&chain, &f->die, vaddr, 0);
+    }
+    size_t n = bn_min_size(chain.n ? chain.n : 1, max);
+    for (size_t i = 0; i < n; i++) { /* from the innermost */
+        Dwarf_Die *die = chain.n ? &chain.die[chain.n - 1 - i] : NULL;
+        frames[i] = (struct bn_debug_frame){.function = die ? function_name(die) : NULL,
+                                            .inlined = die && i + 1 < chain.n};
+        if (i == 0) {
+            source_line(u, vaddr, &frames[i]);
+        } else {
+            Dwarf_Die *inner = &chain.die[chain.n - i];
+            frames[i].file = call_file(u, inner);
+            frames[i].line = frames[i].file ? number(inner, DW_AT_call_line) : 0;
+        }
+    }
+    return n;
+}
+
+void bn_debug_free(struct bn_debug *d)
+{
+    if (!d)
+        return;
+    for (size_t i = 0; i < d->n_units; i++)
+        free(d->units[i].functions);
+    free(d->units);
+    free(d->ranges);
+    dwarf_end(d->dwarf);
+    free(d);
+}
