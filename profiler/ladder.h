@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ * Which perf event may be opened here: the permission ladder, and the reason when no step holds.
+ *
+ * Steps: the event with kernel code; the same without kernel code; refused. --event auto tries cycles first
+ * where the counter is plausible, then cpu-clock. */
+#ifndef PROFILER_LADDER_H
+#define PROFILER_LADDER_H
+
+#include <linux/perf_event.h>
+#include <sys/types.h>
+
+#include "core/base.h"
+
+enum bn_ladder_event { BN_EVENT_AUTO, BN_EVENT_CYCLES, BN_EVENT_CPU_CLOCK };
+
+enum {
+    BN_STACK_DUMP_DEFAULT = 16384,
+    BN_STACK_DUMP_MAX = 65528, /* what the kernel accepts: a record's size is 16 bits */
+};
+
+struct bn_ladder_options {
+    enum bn_ladder_event event;
+    uint32_t rate_hz;
+    bool frame_pointers;       /* the kernel walks the stack; else registers and a stack dump */
+    uint32_t stack_dump_bytes; /* multiple of 8 */
+};
+
+struct bn_ladder {
+    struct perf_event_attr attr; /* accepted by this kernel */
+    bool cycles, kernel_sampled;
+    char sentence[256]; /* what was opened, as whom, what that excludes */
+};
+
+/* The attributes of one step with all that bnprof asks for; disabled until exec, inherited by threads and
+ * children. */
+void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options *o, bool cycles,
+                    bool kernel);
+
+/* Climb the ladder on process `pid` (held before its exec). On failure *err says why and what to set. */
+int bn_ladder_choose(struct bn_ladder *l, const struct bn_ladder_options *o, pid_t pid, struct bn_err *err);
+
+/* What the host says about perf events. -1 = unknown. */
+struct bn_ladder_host {
+    int paranoid;         /* kernel.perf_event_paranoid */
+    int seccomp;          /* mode of this process: 0 none, 2 filter */
+    bool capable;         /* CAP_PERFMON or CAP_SYS_ADMIN in force */
+    bool root;            /* effective user id 0 */
+    uint32_t max_rate_hz; /* kernel.perf_event_max_sample_rate, 0 = unknown */
+};
+void bn_ladder_read_host(struct bn_ladder_host *host);
+
+/* One line for perf_event_open's errno on this host: what it means and what to set. Always returns -1. */
+int bn_ladder_refuse(struct bn_err *err, int why, bool cycles, const struct bn_ladder_host *host);
+
+/* perf_event_open; the descriptor is close-on-exec, -1 with errno set on failure. */
+int bn_ladder_open(struct perf_event_attr *attr, pid_t pid, int cpu);
+
+#endif

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT
+ * The loop that ties launch, sampler and scope reader together. It shares the machine with the program that
+ * it measures, so it sleeps as long as the rings allow, and only moves bytes. */
+#include "profiler/recorder.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "profiler/raw.h"
+#include "profiler/recorder_json.h"
+#include "profiler/scope_reader.h"
+
+enum {
+    WAIT_PROGRAM_MS = 100, /* without scopes only the sample rings count, and they wake us when half full */
+    WAIT_MIN_MS = 2,
+    WAIT_ENGINE_MS = 40,
+    WAIT_FIRST_MS = 10,
+    FLUSH_MS = 500, /* a recorder that is killed loses less than a second */
+    SNAPSHOT_MS = 2000,
+};
+static const double fill_high = 0.25, fill_low = 0.10; /* of the fullest scope ring: wait less, wait longer */
+
+/* Records of one CPU; held for one round, so that scope events always reach the file before the samples they
+ * explain. */
+struct spool {
+    struct bn_buf now, before;
+    uint32_t n_now, n_before;
+};
+
+struct recording {
+    const struct bn_recorder_options *o;
+    struct bn_launch launch;
+    struct bn_sampler sampler;
+    struct bn_scope_reader scopes; /* engine only */
+    struct bn_raw_writer writer;
+    struct spool *spools;
+    struct pollfd *polls;
+    bool told;
+    int wait_ms;
+    uint64_t t0_ns, drained_ns, flushed_ns, snapshot_ns;
+};
+
+/* ---- rounds ---- */
+
+static void drain_samples(struct recording *rec)
+{
+    struct bn_sampler *s = &rec->sampler;
+
+    s->n_marks = 0;
+    for (size_t i = 0; i < s->n_rings; i++)
+        rec->spools[i].n_now = bn_sampler_drain(s, i, &rec->spools[i].now);
+    for (size_t i = 0; i < s->n_marks && rec->o->engine; i++)
+        bn_scope_reader_mark(&rec->scopes, s->marks[i].tid, s->marks[i].t_ns);
+}
+
+static void write_before(struct recording *rec)
+{
+    for (size_t i = 0; i < rec->sampler.n_rings; i++) {
+        struct spool *spool = &rec->spools[i];
+        struct bn_raw_perf head = {.cpu = rec->sampler.rings[i].cpu, .n_records = spool->n_before};
+        if (spool->n_before)
+            bn_raw_append(&rec->writer, BN_RAW_PERF, &head, sizeof head, spool->before.p, spool->before.n);
+        struct bn_buf swap = spool->before;
+        spool->before = spool->now;
+        spool->n_before = spool->n_now;
+        spool->now = swap;
+        spool->now.n = 0;
+        spool->n_now = 0;
+    }
+}
+
+static void adapt_wait(struct recording *rec, double fill)
+{
+    if (fill > fill_high)
+        rec->wait_ms /= 2;
+    else if (fill < fill_low)
+        rec->wait_ms += rec->wait_ms / 4 + 1;
+    if (rec->wait_ms < WAIT_MIN_MS)
+        rec->wait_ms = WAIT_MIN_MS;
+    if (rec->wait_ms > WAIT_ENGINE_MS)
+        rec->wait_ms = WAIT_ENGINE_MS;
+}
+
+/* Events are emitted up to the end of the round before: by now every sample of that time has reached its
+ * ring, and the samples of that round are written after the events. */
+static void one_round(struct recording *rec, bool last)
+{
+    uint64_t horizon_ns = last ? UINT64_MAX : rec->drained_ns;
+
+    drain_samples(rec);
+    rec->drained_ns = bn_now_ns();
+    if (rec->o->engine) {
+        adapt_wait(rec, bn_scope_reader_collect(&rec->scopes));
+        bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
+    }
+    write_before(rec);
+    if (last)
+        write_before(rec);
+}
+
+static void write_snapshot(struct recording *rec)
+{
+    char *text = bn_scope_reader_snapshot(&rec->scopes, rec->t0_ns);
+
+    bn_raw_append(&rec->writer, BN_RAW_SNAPSHOT, text, strlen(text), NULL, 0);
+    free(text);
+    rec->snapshot_ns = bn_now_ns();
+}
+
+/* Once, when the engine has loaded its model. */
+static void hear_engine(struct recording *rec)
+{
+    if (rec->told || !rec->o->told)
+        return;
+    char *info = bn_scope_reader_info(&rec->scopes);
+    if (!info)
+        return;
+    rec->told = true;
+    char *path = rec->o->told(rec->o->ctx, info);
+    if (path && !rec->writer.failed) {
+        free(rec->writer.path);
+        rec->writer.path = path;
+    } else {
+        free(path);
+    }
+    free(info);
+}
+
+static void housekeeping(struct recording *rec)
+{
+    uint64_t now_ns = bn_now_ns();
+
+    if (rec->o->engine) {
+        hear_engine(rec);
+        if (now_ns - rec->snapshot_ns > SNAPSHOT_MS * 1000000ull)
+            write_snapshot(rec);
+    }
+    if (now_ns - rec->flushed_ns > FLUSH_MS * 1000000ull) {
+        bn_raw_flush(&rec->writer);
+        rec->flushed_ns = now_ns;
+    }
+}
+
+/* Until the program has ended. After a failed write (full disk) only its end is waited for. */
+static struct bn_launch_end run_program(struct recording *rec)
+{
+    struct bn_launch_end end;
+    nfds_t n_polls = rec->sampler.n_rings + 1;
+    bool stopped = false;
+
+    while (!bn_launch_ended(&rec->launch, &end)) {
+        if (rec->writer.failed && !stopped) {
+            bn_sampler_stop(&rec->sampler);
+            stopped = true;
+        }
+        if (stopped)
+            poll(rec->polls, 1, WAIT_PROGRAM_MS);
+        else
+            poll(rec->polls, n_polls, rec->o->engine ? rec->wait_ms : WAIT_PROGRAM_MS);
+        for (nfds_t i = 1; i < n_polls; i++)
+            if (rec->polls[i].revents & (POLLHUP | POLLERR))
+                rec->polls[i].fd = -1; /* nobody left who could fill it */
+        if (stopped)
+            continue;
+        one_round(rec, false);
+        housekeeping(rec);
+    }
+    return end;
+}
+
+/* ---- before and after ---- */
+
+static int start(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
+{
+    const struct bn_recorder_options *o = rec->o;
+
+    if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
+        return -1;
+    *command = (struct bn_launch_command){.file = o->file, .argv = o->argv, .keep_fd = -1};
+    if (o->engine) {
+        static char env[40];
+        if (bn_scope_reader_create(&rec->scopes, BN_SCOPE_RING_EVENTS, err) != 0)
+            return -1;
+        snprintf(env, sizeof env, "BNPROF_SCOPE_FD=%d", rec->scopes.fd);
+        command->env = env;
+        command->keep_fd = rec->scopes.fd;
+    }
+    if (bn_launch_start(&rec->launch, command, err) != 0 ||
+        bn_sampler_open(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
+        return -1;
+    for (char *line = rec->sampler.notes.p, *end; line && *line; line = end + 1) {
+        end = strchr(line, '\n');
+        *end = '\0';
+        o->note(o->ctx, line);
+    }
+    size_t n = rec->sampler.n_rings;
+    rec->spools = bn_xcalloc(n, sizeof *rec->spools);
+    rec->polls = bn_xcalloc(n + 1, sizeof *rec->polls);
+    rec->polls[0] = (struct pollfd){.fd = rec->launch.pidfd, .events = POLLIN};
+    for (size_t i = 0; i < n; i++)
+        rec->polls[i + 1] = (struct pollfd){.fd = rec->sampler.rings[i].fd, .events = POLLIN};
+    rec->wait_ms = WAIT_FIRST_MS;
+    return 0;
+}
+
+/* The kernel's own little library has no file; the program's copy is the same as ours. */
+static void write_vdso(struct bn_raw_writer *w)
+{
+    const void *image = (const void *)getauxval(AT_SYSINFO_EHDR); // NOLINT: that is what the kernel gives
+    struct bn_raw_module head = {0};
+    char line[512];
+    FILE *f = fopen("/proc/self/maps", "re");
+
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long long begin, end;
+        if (strstr(line, "[vdso]") && sscanf(line, "%llx-%llx", &begin, &end) == 2 &&
+            begin == (unsigned long long)(uintptr_t)image)
+            head.size_bytes = end - begin;
+    }
+    if (f)
+        fclose(f);
+    if (head.size_bytes)
+        bn_raw_append(w, BN_RAW_MODULE, &head, sizeof head, image, head.size_bytes);
+}
+
+static uint64_t own_cpu_ns(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000u +
+           (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
+}
+
+static void write_header(struct recording *rec)
+{
+    const struct bn_recorder_options *o = rec->o;
+    struct bn_recorder_head head = {.run_id = o->run_id,
+                                    .started = o->started,
+                                    .command = o->command,
+                                    .engine = o->engine,
+                                    .pid = rec->launch.pid,
+                                    .sampler = &rec->sampler,
+                                    .frame_pointers = o->sampler.ladder.frame_pointers};
+    cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
+
+    rec->t0_ns = rec->drained_ns = rec->flushed_ns = rec->snapshot_ns = bn_now_ns();
+    head.t0_ns = rec->t0_ns;
+    char *text = bn_recorder_header(&head, facts);
+    bn_raw_append(&rec->writer, BN_RAW_HEADER, text, strlen(text), NULL, 0);
+    free(text);
+    write_vdso(&rec->writer);
+}
+
+static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
+{
+    const struct bn_recorder_options *o = rec->o;
+    char *info = o->engine ? bn_scope_reader_info(&rec->scopes) : NULL;
+
+    if (o->engine) {
+        hear_engine(rec);
+        write_snapshot(rec);
+    }
+    bn_raw_flush(&rec->writer); /* what follows can take seconds */
+    if (o->close && !rec->writer.failed)
+        o->close(o->ctx, info, &foot->closing);
+    free(info);
+    char *text = bn_recorder_footer(foot);
+    bn_raw_append(&rec->writer, BN_RAW_FOOTER, text, strlen(text), NULL, 0);
+    free(text);
+}
+
+static bool has_generated(const struct recording *rec)
+{
+    uint32_t n = atomic_load(&rec->scopes.region->n_nodes);
+
+    for (uint32_t i = 0; i < n && i < BN_SCOPE_MAX_NODES; i++)
+        if (rec->scopes.region->nodes[i].stage == BN_STAGE_DECODE ||
+            rec->scopes.region->nodes[i].stage == BN_STAGE_PREFILL)
+            return true;
+    return false;
+}
+
+static int record(struct recording *rec, struct bn_recorder_result *result, struct bn_err *err)
+{
+    struct bn_launch_command command;
+    struct bn_recorder_foot foot = {0};
+    struct bn_recorder_ticks before, after;
+
+    if (start(rec, &command, err) != 0)
+        return -1;
+    write_header(rec);
+    bool ticks = bn_recorder_ticks(&before);
+    uint64_t cpu_ns = own_cpu_ns();
+    if (bn_launch_release(&rec->launch, &command, err) != 0)
+        return -1;
+    foot.end = run_program(rec);
+    foot.duration_ns = bn_now_ns() - rec->t0_ns;
+    foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
+    foot.steal_share = ticks && bn_recorder_ticks(&after) ? bn_recorder_steal(&before, &after) : -1;
+    bn_launch_stop_forwarding(&rec->launch);
+    bn_sampler_stop(&rec->sampler);
+    one_round(rec, true);
+    foot.lost = bn_sampler_lost(&rec->sampler);
+    foot.throttled = rec->sampler.n_throttled;
+    close_file(rec, &foot);
+    *result = (struct bn_recorder_result){
+        .ran = true,
+        .exit_status = foot.end.exit_status,
+        .generated = rec->o->engine && has_generated(rec),
+        .n_samples = rec->sampler.n_samples,
+        .n_lost = foot.lost,
+        .duration_ns = foot.duration_ns,
+        .cpu_ns = foot.end.user_ns + foot.end.system_ns,
+        .recorder_cpu_ns = foot.recorder_cpu_ns,
+        .empty_scope_ns = rec->o->engine ? rec->scopes.region->empty_scope_ns : 0,
+    };
+    return 0;
+}
+
+int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *result, struct bn_err *err)
+{
+    struct recording rec = {.o = o, .writer.fd = -1};
+
+    rec.launch = (struct bn_launch){.pid = -1, .pidfd = -1, .go_fd = -1, .error_fd = -1};
+    *result = (struct bn_recorder_result){0};
+    int status = record(&rec, result, err);
+    for (size_t i = 0; rec.spools && i < rec.sampler.n_rings; i++) {
+        bn_buf_free(&rec.spools[i].now);
+        bn_buf_free(&rec.spools[i].before);
+    }
+    free(rec.spools);
+    free(rec.polls);
+    bn_sampler_close(&rec.sampler);
+    bn_scope_reader_close(&rec.scopes);
+    bn_launch_close(&rec.launch);
+    if (bn_raw_close(&rec.writer, status == 0 ? err : NULL) != 0)
+        status = -1;
+    return status;
+}

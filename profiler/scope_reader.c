@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT
+ * Drains the engine's scope events and reads its statistics. The region is written by another process,
+ * perhaps one that is crashing: every index that comes out of it is checked, nothing in it is trusted to be
+ * consistent. */
+#include "profiler/scope_reader.h"
+
+#include <cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What one thread's ring gave and has not been emitted. */
+struct bn_scope_held {
+    struct bn_scope_event *events;
+    size_t n_events, cap_events;
+    uint64_t *marks; /* times of its samples */
+    size_t n_marks, cap_marks;
+    struct bn_scope_event current; /* in force at the horizon */
+    bool have_current, current_kept;
+};
+
+int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, struct bn_err *err)
+{
+    *r = (struct bn_scope_reader){.fd = -1, .region_bytes = bn_scope_region_bytes(ring_events)};
+    r->fd = memfd_create("bnprof-scopes", MFD_CLOEXEC);
+    if (r->fd < 0 || ftruncate(r->fd, (off_t)r->region_bytes) != 0) {
+        bn_err_set(err, "shared memory for the scopes: %s", strerror(errno));
+        bn_scope_reader_close(r);
+        return -1;
+    }
+    void *map = mmap(NULL, r->region_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
+    if (map == MAP_FAILED) {
+        bn_err_set(err, "shared memory for the scopes (%zu MiB of address space): %s", r->region_bytes >> 20,
+                   strerror(errno));
+        bn_scope_reader_close(r);
+        return -1;
+    }
+    r->region = map;
+    r->region->magic = BN_SCOPE_MAGIC;
+    r->region->version = BN_SCOPE_VERSION;
+    r->region->size_bytes = r->region_bytes;
+    r->region->ring_events = ring_events;
+    r->held = bn_xcalloc(BN_SCOPE_MAX_THREADS, sizeof *r->held);
+    return 0;
+}
+
+void bn_scope_reader_close(struct bn_scope_reader *r)
+{
+    if (r->region_bytes == 0)
+        return;
+    for (size_t i = 0; r->held && i < BN_SCOPE_MAX_THREADS; i++) {
+        free(r->held[i].events);
+        free(r->held[i].marks);
+    }
+    free(r->held);
+    free(r->kept);
+    if (r->region)
+        munmap(r->region, r->region_bytes);
+    if (r->fd >= 0)
+        close(r->fd);
+    *r = (struct bn_scope_reader){.fd = -1};
+}
+
+/* The ring's size is fixed when the region is made; the engine could have overwritten the region's copy. */
+static uint32_t ring_events(const struct bn_scope_reader *r)
+{
+    return (uint32_t)((r->region_bytes - sizeof *r->region) /
+                      (BN_SCOPE_MAX_THREADS * sizeof(struct bn_scope_event)));
+}
+
+static const struct bn_scope_event *ring_of(const struct bn_scope_reader *r, uint32_t slot)
+{
+    const char *rings = (const char *)r->region + sizeof *r->region;
+
+    return (const struct bn_scope_event *)(const void *)(rings + (size_t)slot * ring_events(r) *
+                                                                     sizeof(struct bn_scope_event));
+}
+
+static uint32_t n_slots(const struct bn_scope_reader *r)
+{
+    uint32_t n = atomic_load(&r->region->n_threads);
+
+    return n < BN_SCOPE_MAX_THREADS ? n : BN_SCOPE_MAX_THREADS;
+}
+
+static uint32_t n_nodes(const struct bn_scope_reader *r)
+{
+    uint32_t n = atomic_load(&r->region->n_nodes);
+
+    return n < BN_SCOPE_MAX_NODES ? n : BN_SCOPE_MAX_NODES;
+}
+
+/* ---- events ---- */
+
+void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns)
+{
+    uint32_t n = n_slots(r);
+
+    /* A slot stays when its thread ends, and the kernel may use the number again: then both hear of it. */
+    for (uint32_t slot = 0; slot < n; slot++) {
+        struct bn_scope_held *h = &r->held[slot];
+        if (atomic_load(&r->region->threads[slot].tid) != tid)
+            continue;
+        bn_grow(&h->marks, &h->cap_marks, h->n_marks + 1, sizeof *h->marks);
+        h->marks[h->n_marks++] = t_ns;
+    }
+}
+
+double bn_scope_reader_collect(struct bn_scope_reader *r)
+{
+    uint32_t n = n_slots(r), size = ring_events(r);
+    uint64_t fullest = 0;
+
+    for (uint32_t slot = 0; slot < n && size > 0; slot++) {
+        struct bn_scope_thread *t = &r->region->threads[slot];
+        struct bn_scope_held *h = &r->held[slot];
+        const struct bn_scope_event *ring = ring_of(r, slot);
+        uint64_t head = atomic_load_explicit(&t->head, memory_order_acquire);
+        uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
+        uint64_t waiting = bn_min_size(head - tail, size);
+        size_t begin = (size_t)tail & (size - 1), first = bn_min_size(waiting, size - begin);
+        bn_grow(&h->events, &h->cap_events, h->n_events + waiting, sizeof *h->events);
+        memcpy(h->events + h->n_events, ring + begin, first * sizeof *ring);
+        memcpy(h->events + h->n_events + first, ring, (waiting - first) * sizeof *ring);
+        h->n_events += waiting;
+        atomic_store_explicit(&t->tail, head, memory_order_release);
+        fullest = waiting > fullest ? waiting : fullest;
+    }
+    return size ? (double)fullest / size : 0;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x, y;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+/* Stages that are entered a few times a token at most: they delimit the tokens and phases. */
+static bool is_coarse(const struct bn_scope_reader *r, uint16_t node)
+{
+    uint16_t stage = node < BN_SCOPE_MAX_NODES ? r->region->nodes[node].stage : 0;
+
+    return stage > BN_STAGE_ROOT && stage <= BN_STAGE_DECODE;
+}
+
+/* The next pending sample lies before `until_ns`: step over it and all others that do. */
+static bool take_marks(struct bn_scope_reader *r, struct bn_scope_held *h, size_t *mark, uint64_t until_ns)
+{
+    size_t begin = *mark;
+
+    for (; *mark < h->n_marks && h->marks[*mark] < until_ns; ++*mark)
+        if (h->have_current && h->marks[*mark] < h->current.t_ns)
+            r->n_late++;
+    return *mark > begin;
+}
+
+/* Walk the held events up to the horizon; those that matter are moved to the front of h->events, in order.
+ * Returns their number; *n_passed is the number of events walked. An event is judged when the next one, or
+ * the horizon, ends its time, so up to one more than was walked can be kept: the one before the first. */
+static size_t select_events(struct bn_scope_reader *r, struct bn_scope_held *h, uint64_t horizon_ns,
+                            struct bn_scope_event *kept, size_t *n_passed)
+{
+    size_t n = 0, i = 0, mark = 0;
+
+    qsort(h->marks, h->n_marks, sizeof *h->marks, compare_u64);
+    for (;; i++) {
+        bool more = i < h->n_events && h->events[i].t_ns <= horizon_ns;
+        uint64_t until_ns = more ? h->events[i].t_ns : horizon_ns == UINT64_MAX ? UINT64_MAX : horizon_ns + 1;
+        if (take_marks(r, h, &mark, until_ns) && h->have_current && !h->current_kept) {
+            kept[n++] = h->current;
+            h->current_kept = true;
+        }
+        if (!more)
+            break;
+        const struct bn_scope_event *e = &h->events[i];
+        h->current_kept = !h->have_current || e->step != h->current.step || is_coarse(r, e->node);
+        h->current = *e;
+        h->have_current = true;
+        if (h->current_kept)
+            kept[n++] = *e;
+    }
+    h->n_marks -= mark;
+    memmove(h->marks, h->marks + mark, h->n_marks * sizeof *h->marks);
+    *n_passed = i;
+    return n;
+}
+
+void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w)
+{
+    uint32_t n = n_slots(r);
+
+    for (uint32_t slot = 0; slot < n; slot++) {
+        struct bn_scope_held *h = &r->held[slot];
+        const struct bn_scope_thread *t = &r->region->threads[slot];
+        size_t n_passed;
+        if (h->n_events == 0 && h->n_marks == 0)
+            continue;
+        bn_grow(&r->kept, &r->cap_kept, h->n_events + 1, sizeof *r->kept);
+        size_t n_kept = select_events(r, h, horizon_ns, r->kept, &n_passed);
+        h->n_events -= n_passed;
+        memmove(h->events, h->events + n_passed, h->n_events * sizeof *h->events);
+        struct bn_raw_scopes head = {
+            .tid = atomic_load(&t->tid), .slot = slot, .dropped = atomic_load(&t->dropped)};
+        if (n_kept)
+            bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, n_kept * sizeof *r->kept);
+    }
+}
+
+/* ---- snapshot ---- */
+
+bool bn_scope_reader_active(const struct bn_scope_reader *r)
+{
+    return atomic_load(&r->region->n_nodes) > 1;
+}
+
+char *bn_scope_reader_info(const struct bn_scope_reader *r)
+{
+    /* An odd count means "being written", else it is twice the length; equal before and after: not torn. */
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint32_t n = atomic_load(&r->region->info_n);
+        if (n == 0)
+            return NULL;
+        if (n % 2 == 0 && n / 2 < BN_SCOPE_INFO_BYTES) {
+            char *text = bn_xmalloc(n / 2 + 1);
+            memcpy(text, r->region->info, n / 2);
+            text[n / 2] = '\0';
+            if (atomic_load(&r->region->info_n) == n)
+                return text;
+            free(text);
+        }
+        usleep(100);
+    }
+    return NULL;
+}
+
+static double relative_ns(uint64_t t_ns, uint64_t t0_ns)
+{
+    return (double)(int64_t)(t_ns - t0_ns);
+}
+
+static cJSON *nodes_json(const struct bn_scope_reader *r)
+{
+    cJSON *array = cJSON_CreateArray();
+    uint32_t n = n_nodes(r);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct bn_scope_node node = r->region->nodes[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddNumberToObject(item, "parent", node.parent < i ? node.parent : 0);
+        cJSON_AddStringToObject(item, "stage", bn_stage_name(node.stage));
+        cJSON_AddItemToArray(array, item);
+    }
+    return array;
+}
+
+static cJSON *stats_json(const struct bn_scope_reader *r)
+{
+    cJSON *array = cJSON_CreateArray();
+    uint32_t n = n_nodes(r);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct bn_scope_total t = bn_scope_sum(r->region, i);
+        const struct {
+            const char *key;
+            uint64_t value;
+        } numbers[] = {
+            {"calls", t.calls},         {"total_ns", t.total_ns}, {"self_ns", t.self_ns},
+            {"worker_ns", t.worker_ns}, {"min_ns", t.min_ns},     {"max_ns", t.max_ns},
+            {"p50_ns", t.p50_ns},       {"p95_ns", t.p95_ns},     {"p99_ns", t.p99_ns},
+            {"bytes", t.bytes},         {"ops", t.ops},
+        };
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddNumberToObject(item, "node", i);
+        for (size_t k = 0; k < BN_COUNT(numbers); k++)
+            cJSON_AddNumberToObject(item, numbers[k].key, (double)numbers[k].value);
+        cJSON_AddItemToArray(array, item);
+    }
+    return array;
+}
+
+static cJSON *threads_json(const struct bn_scope_reader *r, uint64_t t0_ns)
+{
+    cJSON *array = cJSON_CreateArray();
+    uint32_t n = n_slots(r);
+
+    for (uint32_t slot = 0; slot < n; slot++) {
+        const struct bn_scope_thread *t = &r->region->threads[slot];
+        char name[sizeof t->name];
+        uint64_t end_ns = atomic_load(&t->end_ns);
+        int32_t tid = atomic_load(&t->tid);
+        if (tid == 0)
+            continue; /* registering just now */
+        snprintf(name, sizeof name, "%.*s", (int)sizeof name - 1, t->name);
+        for (char *c = name; *c; c++)
+            *c = *c >= ' ' && *c <= '~' ? *c : '?';
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddNumberToObject(item, "slot", slot);
+        cJSON_AddNumberToObject(item, "tid", tid);
+        cJSON_AddStringToObject(item, "name", name);
+        cJSON_AddNumberToObject(item, "start_ns", relative_ns(atomic_load(&t->start_ns), t0_ns));
+        cJSON_AddNumberToObject(item, "end_ns", end_ns ? relative_ns(end_ns, t0_ns) : 0);
+        cJSON_AddNumberToObject(item, "events", (double)atomic_load(&t->events));
+        cJSON_AddNumberToObject(item, "dropped", (double)atomic_load(&t->dropped));
+        cJSON_AddItemToArray(array, item);
+    }
+    return array;
+}
+
+char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns)
+{
+    cJSON *root = cJSON_CreateObject();
+    char *info = bn_scope_reader_info(r);
+    cJSON *info_json = info ? cJSON_Parse(info) : NULL;
+
+    cJSON_AddNumberToObject(root, "empty_scope_ns", r->region->empty_scope_ns);
+    cJSON_AddNumberToObject(root, "untimed_threads", atomic_load(&r->region->untimed_threads));
+    cJSON_AddItemToObject(root, "nodes", nodes_json(r));
+    cJSON_AddItemToObject(root, "stats", stats_json(r));
+    cJSON_AddItemToObject(root, "threads", threads_json(r, t0_ns));
+    cJSON_AddItemToObject(root, "info", info_json ? info_json : cJSON_CreateNull());
+    char *text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    free(info);
+    return text;
+}

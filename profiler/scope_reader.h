@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ * The recorder's side of the scope region (core/scope.h): shared memory made for the engine, its event rings
+ * drained while it runs, its statistics read at any time, also after a crash.
+ *
+ * Of the events, only those are kept that say where a thread was at one of its samples, begin a generation
+ * step, or belong to the coarse stages (startup … decode); a fast model changes stage millions of times a
+ * second. To know the samples in time, events are held back for one round of draining. */
+#ifndef PROFILER_SCOPE_READER_H
+#define PROFILER_SCOPE_READER_H
+
+#include "core/base.h"
+#include "core/scope.h"
+#include "profiler/raw.h"
+
+struct bn_scope_reader {
+    struct bn_scope_shared *region;
+    size_t region_bytes;
+    int fd;                      /* memfd, close-on-exec here; the engine inherits it as BNPROF_SCOPE_FD */
+    struct bn_scope_held *held;  /* one for each thread slot */
+    struct bn_scope_event *kept; /* scratch */
+    size_t cap_kept;
+    uint64_t n_late; /* samples that were marked after their time had been emitted: must be 0 */
+};
+
+/* A fresh region whose rings hold `ring_events` (a power of two) for each thread. */
+int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, struct bn_err *err);
+
+/* A sample of thread `tid` fell at t_ns; told before the events of that moment are emitted. Unknown threads
+ * are ignored. */
+void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns);
+
+/* Take what the rings hold. Returns the share of the fullest that was waiting, 0 … 1. */
+double bn_scope_reader_collect(struct bn_scope_reader *r);
+
+/* Append the events up to `horizon_ns` that matter as scopes blocks; later ones stay held. All samples up to
+ * the horizon must have been marked. UINT64_MAX: everything. */
+void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w);
+
+/* The engine has attached and timed at least one scope. */
+bool bn_scope_reader_active(const struct bn_scope_reader *r);
+
+/* The snapshot block's JSON (docs/formats.md): nodes, statistics, threads, run info. The caller frees. */
+char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns);
+
+/* The engine's run info as it stands, NULL if there is none or it is being written. The caller frees. */
+char *bn_scope_reader_info(const struct bn_scope_reader *r);
+
+/* Accepts a zeroed and a closed one. */
+void bn_scope_reader_close(struct bn_scope_reader *r);
+
+#endif

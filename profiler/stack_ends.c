@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+ * A small table, tid -> end of the stack's mapping, filled from /proc as threads first appear in samples. */
+#include "profiler/stack_ends.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SLOTS = 1024,        /* a power of two; two threads on one slot take turns */
+    READS = 8,           /* of /proc/TID/maps between two refills: each costs about 50 us */
+    TRIES = 3,           /* for a thread whose stack pointer is in no mapping, or that moves between stacks */
+    MAPS_MAX = 256 << 10 /* more mappings than this are not searched */
+};
+
+struct entry {
+    int32_t tid; /* 0 = free */
+    uint32_t tries;
+    uint64_t end;
+};
+
+struct bn_sampler_stacks {
+    struct entry entries[SLOTS];
+    int reads_left;
+    struct bn_buf text;
+};
+
+struct bn_sampler_stacks *bn_stack_ends_new(void)
+{
+    struct bn_sampler_stacks *stacks = bn_xcalloc(1, sizeof *stacks);
+
+    stacks->reads_left = READS;
+    return stacks;
+}
+
+void bn_stack_ends_free(struct bn_sampler_stacks *stacks)
+{
+    if (!stacks)
+        return;
+    bn_buf_free(&stacks->text);
+    free(stacks);
+}
+
+static bool read_maps(struct bn_buf *text, int32_t tid)
+{
+    char path[40], chunk[16384];
+    ssize_t n = 0;
+
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/maps", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    text->n = 0;
+    while (text->n < MAPS_MAX && (n = read(fd, chunk, sizeof chunk)) > 0)
+        bn_buf_put(text, chunk, (size_t)n);
+    close(fd);
+    return n == 0 && text->n > 0;
+}
+
+/* End of the mapping that holds `sp`, 0 if there is none. */
+static uint64_t find_end(const char *text, uint64_t sp)
+{
+    for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+        char *dash;
+        uint64_t start = strtoull(line, &dash, 16);
+        if (*dash != '-')
+            return 0;
+        uint64_t end = strtoull(dash + 1, NULL, 16);
+        if (sp >= start && sp < end)
+            return end;
+    }
+    return 0;
+}
+
+size_t bn_stack_ends_room(struct bn_sampler_stacks *stacks, int32_t tid, uint64_t sp)
+{
+    struct entry *e = &stacks->entries[(uint32_t)tid & (SLOTS - 1)];
+
+    if (tid <= 0 || sp == 0)
+        return SIZE_MAX;
+    if (e->tid != tid)
+        *e = (struct entry){.tid = tid};
+    if (sp >= e->end && e->tries < TRIES && stacks->reads_left > 0) {
+        stacks->reads_left--;
+        e->tries++;
+        if (read_maps(&stacks->text, tid))
+            e->end = find_end(stacks->text.p, sp);
+    }
+    return sp < e->end ? e->end - sp : SIZE_MAX;
+}
+
+void bn_stack_ends_forget(struct bn_sampler_stacks *stacks, int32_t tid)
+{
+    struct entry *e = &stacks->entries[(uint32_t)tid & (SLOTS - 1)];
+
+    if (tid == 0)
+        memset(stacks->entries, 0, sizeof stacks->entries);
+    else if (e->tid == tid)
+        *e = (struct entry){0};
+}
+
+void bn_stack_ends_refill(struct bn_sampler_stacks *stacks)
+{
+    stacks->reads_left = READS;
+}
