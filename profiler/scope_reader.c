@@ -120,6 +120,8 @@ double bn_scope_reader_collect(struct bn_scope_reader *r)
         uint64_t head = atomic_load_explicit(&t->head, memory_order_acquire);
         uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
         uint64_t waiting = bn_min_size(head - tail, size);
+        if (waiting == 0)
+            continue;
         size_t begin = (size_t)tail & (size - 1), first = bn_min_size(waiting, size - begin);
         bn_grow(&h->events, &h->cap_events, h->n_events + waiting, sizeof *h->events);
         memcpy(h->events + h->n_events, ring + begin, first * sizeof *ring);
@@ -167,7 +169,8 @@ static size_t select_events(struct bn_scope_reader *r, struct bn_scope_held *h, 
 {
     size_t n = 0, i = 0, mark = 0;
 
-    qsort(h->marks, h->n_marks, sizeof *h->marks, compare_u64);
+    if (h->n_marks > 1)
+        qsort(h->marks, h->n_marks, sizeof *h->marks, compare_u64);
     for (;; i++) {
         bool more = i < h->n_events && h->events[i].t_ns <= horizon_ns;
         uint64_t until_ns = more ? h->events[i].t_ns : horizon_ns == UINT64_MAX ? UINT64_MAX : horizon_ns + 1;
@@ -185,7 +188,8 @@ static size_t select_events(struct bn_scope_reader *r, struct bn_scope_held *h, 
             kept[n++] = *e;
     }
     h->n_marks -= mark;
-    memmove(h->marks, h->marks + mark, h->n_marks * sizeof *h->marks);
+    if (mark > 0)
+        memmove(h->marks, h->marks + mark, h->n_marks * sizeof *h->marks);
     *n_passed = i;
     return n;
 }
@@ -203,7 +207,8 @@ void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct
         bn_grow(&r->kept, &r->cap_kept, h->n_events + 1, sizeof *r->kept);
         size_t n_kept = select_events(r, h, horizon_ns, r->kept, &n_passed);
         h->n_events -= n_passed;
-        memmove(h->events, h->events + n_passed, h->n_events * sizeof *h->events);
+        if (n_passed > 0)
+            memmove(h->events, h->events + n_passed, h->n_events * sizeof *h->events);
         struct bn_raw_scopes head = {
             .tid = atomic_load(&t->tid), .slot = slot, .dropped = atomic_load(&t->dropped)};
         if (n_kept)

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT
+ * The recorder's side of the scopes: thinning loses nothing that a sample can ask for, a crashed engine's
+ * statistics are there, a hostile region does no harm. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <cJSON.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "profiler/scope_reader.h"
+
+enum { RING = 1024, TID = 4711 };
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint32_t random_below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+/* Nodes: 1 = generate, 2 = decode below it, 3 = forward_pass, 4 = ffn. */
+static void fake_engine(struct bn_scope_shared *region)
+{
+    static const enum bn_stage stages[] = {BN_STAGE_ROOT, BN_STAGE_GENERATE, BN_STAGE_DECODE,
+                                           BN_STAGE_FORWARD_PASS, BN_STAGE_FFN};
+
+    for (uint16_t i = 0; i < BN_COUNT(stages); i++)
+        region->nodes[i] = (struct bn_scope_node){.parent = i ? i - 1 : 0, .stage = (uint16_t)stages[i]};
+    atomic_store(&region->n_nodes, BN_COUNT(stages));
+    atomic_store(&region->n_threads, 1);
+    atomic_store(&region->threads[0].tid, TID);
+}
+
+static void put_event(struct bn_scope_shared *region, const struct bn_scope_event *e)
+{
+    struct bn_scope_thread *t = &region->threads[0];
+    uint64_t head = atomic_load(&t->head);
+
+    assert_true(head - atomic_load(&t->tail) < RING);
+    bn_scope_ring(region, 0)[head % RING] = *e;
+    atomic_store(&t->head, head + 1);
+}
+
+/* All scope events of a profile.part of ours, in the file's order. */
+static size_t read_events(const char *path, struct bn_scope_event *out, size_t max)
+{
+    struct bn_raw_reader r;
+    struct bn_raw_block block;
+    const uint8_t *payload;
+    struct bn_err err;
+    size_t n = 0;
+
+    assert_int_equal(bn_raw_open(&r, path, &err), 0);
+    while (bn_raw_next(&r, &block, &payload) == 1) {
+        struct bn_raw_scopes head;
+        assert_int_equal(block.kind, BN_RAW_SCOPES);
+        memcpy(&head, payload, sizeof head);
+        assert_int_equal(head.tid, TID);
+        assert_int_equal(head.slot, 0);
+        size_t count = (block.payload_bytes - sizeof head) / sizeof *out;
+        assert_true(n + count <= max);
+        memcpy(out + n, payload + sizeof head, count * sizeof *out);
+        n += count;
+    }
+    assert_false(r.damaged);
+    bn_raw_close_reader(&r);
+    return n;
+}
+
+/* Index of the last event at or before t, -1 if there is none. */
+static long last_before(const struct bn_scope_event *events, size_t n, uint64_t t_ns)
+{
+    long at = -1;
+
+    for (size_t i = 0; i < n && events[i].t_ns <= t_ns; i++)
+        at = (long)i;
+    return at;
+}
+
+static void test_thinning(void **state)
+{
+    enum { EVENTS = 20000, MARKS = 300 };
+    struct bn_scope_event *all = bn_xcalloc(EVENTS, sizeof *all), *kept = bn_xcalloc(EVENTS, sizeof *kept);
+    uint64_t marks[MARKS], t_ns = 1000000, before_ns = 0;
+    char path[] = "/tmp/bnprof-scopes.XXXXXX";
+    struct bn_scope_reader r;
+    struct bn_raw_writer w;
+    struct bn_err err;
+    size_t n = 0, n_marks = 0, told = 0;
+    uint32_t step = 0;
+
+    (void)state;
+    assert_int_equal(bn_scope_reader_create(&r, RING, &err), 0);
+    fake_engine(r.region);
+    close(mkstemp(path));
+    unlink(path);
+    assert_int_equal(bn_raw_create(&w, path, &err), 0);
+    while (n < EVENTS) {
+        for (uint32_t burst = random_below(RING - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
+            t_ns += random_below(3) * 50; /* several events at one instant, too */
+            step += random_below(400) == 0;
+            uint16_t node = (uint16_t)(random_below(100) == 0 ? 1 + random_below(2) : 3 + random_below(2));
+            all[n] = (struct bn_scope_event){.t_ns = t_ns, .node = node, .layer = (int16_t)n, .step = step};
+            put_event(r.region, &all[n]);
+            if (random_below(70) == 0 && n_marks < MARKS)
+                marks[n_marks++] = t_ns + random_below(2) * 20;
+        }
+        uint64_t drained_ns =
+            t_ns - 30; /* the last mark may be told a round late, as a slow interrupt would */
+        for (size_t i = n_marks; i > told; i--) /* out of order, as the rings of several CPUs give them */
+            bn_scope_reader_mark(&r, TID, marks[i - 1]);
+        told = n_marks;
+        bn_scope_reader_mark(&r, TID + 1, t_ns);
+        assert_true(bn_scope_reader_collect(&r) > 0);
+        bn_scope_reader_emit(&r, before_ns, &w);
+        before_ns = drained_ns;
+    }
+    bn_scope_reader_emit(&r, UINT64_MAX, &w);
+    assert_int_equal(bn_raw_close(&w, &err), 0);
+    assert_int_equal(r.n_late, 0);
+    size_t n_kept = read_events(path, kept, EVENTS);
+    assert_true(n_kept < EVENTS / 10);
+    for (size_t i = 1; i < n_kept; i++)
+        assert_true(kept[i].t_ns >= kept[i - 1].t_ns && kept[i].step >= kept[i - 1].step);
+    for (size_t i = 0; i < n_marks; i++) {
+        long want = last_before(all, n, marks[i]), got = last_before(kept, n_kept, marks[i]);
+        assert_true(want >= 0 && got >= 0);
+        assert_memory_equal(&all[want], &kept[got], sizeof *all);
+    }
+    for (size_t i = 0, k = 0; i < n; i++) /* first of each step, and all coarse ones */
+        if (i == 0 || all[i].step != all[i - 1].step || all[i].node <= 2) {
+            while (k < n_kept && memcmp(&kept[k], &all[i], sizeof *all) != 0)
+                k++;
+            assert_true(k < n_kept);
+        }
+    bn_scope_reader_close(&r);
+    free(all);
+    free(kept);
+    unlink(path);
+}
+
+/* A real engine in another process, killed in the middle of a scope. */
+static void test_killed_engine(void **state)
+{
+    struct bn_scope_reader r;
+    struct bn_err err;
+    int status;
+
+    (void)state;
+    assert_int_equal(bn_scope_reader_create(&r, BN_SCOPE_RING_EVENTS, &err), 0);
+    assert_false(bn_scope_reader_active(&r));
+    assert_null(bn_scope_reader_info(&r));
+    pid_t pid = fork();
+    if (pid == 0) {
+        char number[16];
+        snprintf(number, sizeof number, "%d", r.fd);
+        setenv("BNPROF_SCOPE_FD", number, 1);
+        bn_scope_init();
+        bn_scope_publish("{\"model\":{\"format\":\"i2s\"}}", 26);
+        for (int i = 0; i < 7; i++) {
+            BN_SCOPE(GENERATE);
+            bn_scope_step();
+            BN_SCOPE(DECODE);
+            bn_scope_count(100, 10);
+        }
+        bn_scope_enter(BN_STAGE_SHUTDOWN);
+        raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_true(bn_scope_reader_active(&r));
+    assert_true(bn_scope_reader_collect(&r) > 0);
+    char *info = bn_scope_reader_info(&r), *text = bn_scope_reader_snapshot(&r, 0);
+    assert_string_equal(info, "{\"model\":{\"format\":\"i2s\"}}");
+    cJSON *json = cJSON_Parse(text), *nodes = cJSON_GetObjectItem(json, "nodes");
+    cJSON *stats = cJSON_GetObjectItem(json, "stats"), *threads = cJSON_GetObjectItem(json, "threads");
+    assert_int_equal(cJSON_GetArraySize(nodes), 4);
+    cJSON *decode = cJSON_GetArrayItem(nodes, 2);
+    assert_string_equal(cJSON_GetObjectItem(decode, "stage")->valuestring, "decode");
+    assert_int_equal(cJSON_GetObjectItem(decode, "parent")->valueint, 1);
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(stats, 2), "calls")->valueint, 7);
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(stats, 2), "bytes")->valueint, 700);
+    assert_int_equal(cJSON_GetArraySize(threads), 1);
+    assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(threads, 0), "name")->valuestring, "main");
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(threads, 0), "tid")->valueint, pid);
+    assert_string_equal(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetObjectItem(json, "info"), "model"), "format")
+            ->valuestring,
+        "i2s");
+    cJSON_Delete(json);
+    free(info);
+    free(text);
+    bn_scope_reader_close(&r);
+}
+
+/* Whatever the program writes into its region, the recorder stays within it. */
+static void test_hostile_region(void **state)
+{
+    char path[] = "/tmp/bnprof-scopes.XXXXXX";
+    struct bn_scope_reader r;
+    struct bn_raw_writer w;
+    struct bn_err err;
+
+    (void)state;
+    assert_int_equal(bn_scope_reader_create(&r, RING, &err), 0);
+    close(mkstemp(path));
+    unlink(path);
+    assert_int_equal(bn_raw_create(&w, path, &err), 0);
+    for (int round = 0; round < 20; round++) {
+        uint32_t *words = (uint32_t *)(void *)r.region;
+        for (size_t i = 0; i < offsetof(struct bn_scope_shared, threads) / 4; i++)
+            words[i] = (uint32_t)random_state + random_below(UINT32_MAX);
+        memset(&r.region->threads[0], 0xff, offsetof(struct bn_scope_thread, stats));
+        if (round % 2)
+            atomic_store(&r.region->info_n, 60000);
+        bn_scope_reader_mark(&r, -1, 5);
+        bn_scope_reader_collect(&r);
+        bn_scope_reader_emit(&r, round, &w);
+        free(bn_scope_reader_snapshot(&r, 1));
+    }
+    bn_scope_reader_emit(&r, UINT64_MAX, &w);
+    assert_int_equal(bn_raw_close(&w, &err), 0);
+    bn_scope_reader_close(&r);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_thinning),
+        cmocka_unit_test(test_killed_engine),
+        cmocka_unit_test(test_hostile_region),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
