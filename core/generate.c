@@ -36,7 +36,7 @@ void bn_generator_close(struct bn_generator *g)
     memset(g, 0, sizeof *g);
 }
 
-static int check_prompt(const struct bn_generator *g, const uint32_t *prompt, size_t n, struct bn_err *err)
+int bn_generator_check(const struct bn_generator *g, const uint32_t *prompt, size_t n, struct bn_err *err)
 {
     const struct bn_session *s = g->session;
 
@@ -122,7 +122,7 @@ static bool decode(struct bn_generator *g)
 
 int bn_generate(struct bn_generator *g, const uint32_t *prompt, size_t n, struct bn_err *err)
 {
-    if (check_prompt(g, prompt, n, err) != 0)
+    if (bn_generator_check(g, prompt, n, err) != 0)
         return -1;
     BN_SCOPE(GENERATE);
     uint64_t start_ns = bn_now_ns();
@@ -142,6 +142,7 @@ int bn_generate(struct bn_generator *g, const uint32_t *prompt, size_t n, struct
         more = decode(g);
         now_ns = bn_now_ns();
         assert(g->n_token_times < g->max_token_times);
+        g->sorted = false;
         g->token_ns[g->n_token_times++] = now_ns - before_ns;
         g->decode_ns += now_ns - before_ns;
     }
@@ -163,7 +164,9 @@ uint64_t bn_generator_quantile(struct bn_generator *g, double q)
 {
     if (g->n_token_times == 0)
         return 0;
-    qsort(g->token_ns, g->n_token_times, sizeof *g->token_ns, compare_u64);
+    if (!g->sorted)
+        qsort(g->token_ns, g->n_token_times, sizeof *g->token_ns, compare_u64);
+    g->sorted = true;
     return g->token_ns[(size_t)(q * (double)(g->n_token_times - 1) + 0.5)];
 }
 

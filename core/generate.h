@@ -43,6 +43,7 @@ struct bn_generator {
     uint64_t
         *token_ns; /* [max_token_times]: each token after the first of a sequence, forward pass to emit */
     size_t n_token_times, max_token_times;
+    bool sorted;                 /* token_ns is, by bn_generator_quantile */
     uint64_t decode_allocations; /* heap allocations while decoding; UINT64_MAX = cannot be counted */
 };
 
@@ -53,6 +54,10 @@ void bn_generator_open(struct bn_generator *g, struct bn_session *session, struc
                        bn_generate_emit *emit, void *user);
 /* Accepts a zeroed and a closed generator. */
 void bn_generator_close(struct bn_generator *g);
+
+/* Can the prompt be worked through? 0, or -1 with a message: it is empty, does not fit the context, or has an
+ * id that the model lacks. */
+int bn_generator_check(const struct bn_generator *g, const uint32_t *prompt, size_t n, struct bn_err *err);
 
 /* Empty the cache, work through the prompt, generate until max_tokens, a stop token, the end of the context
  * or emit's word. prompt: [n], ids below n_vocab. 0, or -1 with a message: the prompt is empty, does not fit

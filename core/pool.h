@@ -33,7 +33,8 @@ unsigned bn_pool_cores(void);
 void bn_pool_run(struct bn_pool *pool, bn_pool_fn *fn, void *arg, size_t n_items, size_t multiple,
                  uint64_t cost);
 
-/* The least `cost` a thread is worth waking for: about 20 us of work at the 10 GB/s that a core moves. */
-enum { BN_POOL_GRAIN = 200 * 1000 };
+/* The least `cost` a thread is worth waking for: about 40 us of work at the 10 GB/s that a core moves; waking
+ * one that sleeps takes as long. The demo model decodes below it, on one thread. */
+enum { BN_POOL_GRAIN = 400 * 1000 };
 
 #endif

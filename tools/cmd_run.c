@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT
+ * bnprof run: prompt in, text and speed out. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "core/builtin.h"
+#include "core/prompts.h"
+#include "core/scope.h"
+#include "kernels/cpu.h"
+#include "tools/cmds.h"
+#include "tools/run_options.h"
+#include "tools/run_report.h"
+#include "tools/run_text.h"
+#include "tools/stage_tree.h"
+
+enum { DEFAULT_MAX_TOKENS = 128, DEFAULT_CTX = 4096, DETERMINISTIC_SEED = 42, MAX_STOP_IDS = 4 };
+
+struct run {
+    struct bn_run_options options;
+    struct bn_kernels kernels;
+    unsigned cpu_flags;
+    char cpu_used[64], cpu_detected[64];
+    struct bn_pool *pool;
+    struct bn_model model;
+    struct bn_gguf tokenizer_gguf; /* of --tokenizer, when that is a GGUF */
+    struct bn_tokenizer *tok;
+    struct bn_session session;
+    struct bn_sampler sampler;
+    struct bn_generator generator;
+    uint32_t stop_ids[MAX_STOP_IDS];
+    size_t n_stop_ids;
+    struct bn_ids *prompts; /* [n_prompts] */
+    size_t n_prompts;
+    struct bn_ids tokens; /* generated in round 1 */
+    struct bn_buf answer; /* their text */
+    struct bn_run_text text;
+    struct bn_run_report report;
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* ---- start: kernels and threads ---- */
+
+static int list_kernels(void)
+{
+    puts("i2s   ternary I2_S weights, the best instructions of this CPU");
+    puts("mock  products that compute nothing: to prove that profiles show them");
+    return BN_EXIT_DONE;
+}
+
+static int list_cpu_flags(void)
+{
+    char names[64];
+
+    printf("%s\n", bn_cpu_names(bn_cpu_detect(), names, sizeof names));
+    return BN_EXIT_DONE;
+}
+
+static int choose_kernels(struct run *r)
+{
+    const struct bn_run_options *o = &r->options;
+    unsigned detected = bn_cpu_detect();
+    char bad[64];
+    struct bn_err err;
+
+    r->cpu_flags = detected;
+    if (o->cpu && bn_cpu_parse(o->cpu, detected, &r->cpu_flags, bad, sizeof bad) != 0)
+        return bn_tool_usage("bnprof run", "--cpu: this machine has no '%s' (it has %s)", bad,
+                             bn_cpu_names(detected, r->cpu_detected, sizeof r->cpu_detected));
+    bn_cpu_names(r->cpu_flags, r->cpu_used, sizeof r->cpu_used);
+    bn_cpu_names(detected, r->cpu_detected, sizeof r->cpu_detected);
+    bn_kernels_init(&r->kernels, r->cpu_flags);
+    if (strcmp(o->kernel, "mock") != 0)
+        return BN_EXIT_DONE;
+    if (o->strict) {
+        bn_err_set(&err, "--kernel mock computes nothing of use and is refused under --strict");
+        bn_tool_fail(&err);
+        return BN_EXIT_GATE;
+    }
+    if (!o->quiet)
+        fputs("bnprof: warning: mock kernels compute nothing of use\n", stderr);
+    bn_kernels_init_mock(&r->kernels);
+    return BN_EXIT_DONE;
+}
+
+static int start(struct run *r, int argc, char **argv, bool *listed)
+{
+    BN_SCOPE(STARTUP);
+    struct bn_run_options *o = &r->options;
+    struct bn_err err;
+
+    if (bn_run_options_parse(o, argc, argv, &err) != 0) {
+        bn_tool_fail(&err);
+        return BN_EXIT_USAGE;
+    }
+    *listed = strcmp(o->kernel, "list") == 0 || (o->cpu && strcmp(o->cpu, "list") == 0);
+    if (*listed)
+        return strcmp(o->kernel, "list") == 0 ? list_kernels() : list_cpu_flags();
+    int status = choose_kernels(r);
+    if (status != BN_EXIT_DONE)
+        return status;
+    if (bn_pool_open(&r->pool, o->threads ? (unsigned)o->threads : bn_pool_cores(), &err) != 0)
+        return bn_tool_fail(&err);
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of a write */
+    return BN_EXIT_DONE;
+}
+
+/* ---- load ---- */
+
+static int load_model(struct run *r, struct bn_err *err)
+{
+    BN_SCOPE(MODEL_LOAD);
+    uint64_t start_ns = bn_now_ns();
+    struct bn_str builtin = bn_builtin_model();
+    int status = r->options.model
+                     ? bn_model_load(&r->model, r->options.model, err)
+                     : bn_model_load_memory(&r->model, builtin.p, builtin.n, BN_BUILTIN_LABEL, err);
+
+    if (status != 0)
+        return -1;
+    r->report.load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
+    bn_scope_count(r->model.gguf.size_bytes, 0);
+    bool ternary = bn_model_is_ternary(&r->model);
+    if (!ternary && strcmp(r->options.kernel, "i2s") == 0)
+        return bn_err_set(err, "%s: --kernel i2s: the model has %s weights, I2_S expected",
+                          r->model.gguf.path, r->model.format);
+    if (r->options.ctx > r->model.n_ctx)
+        return bn_err_set(err, "%s: --ctx %llu: the model's context is %u", r->model.gguf.path,
+                          (unsigned long long)r->options.ctx, r->model.n_ctx);
+    r->report.kernel = strcmp(r->options.kernel, "mock") == 0 ? "mock" : r->model.format;
+    return 0;
+}
+
+/* A GGUF says so in its first bytes; everything else is taken for JSON. */
+static bool is_gguf(const char *path)
+{
+    char magic[4] = "";
+    FILE *f = fopen(path, "rb");
+
+    if (!f)
+        return false;
+    bool is = fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+    fclose(f);
+    return is;
+}
+
+static int load_tokenizer(struct run *r, struct bn_err *err)
+{
+    BN_SCOPE(TOKENIZER_LOAD);
+    uint64_t start_ns = bn_now_ns();
+    const char *path = r->options.tokenizer;
+    int status;
+
+    if (!path)
+        status = bn_tokenizer_load(&r->tok, &r->model.gguf, err);
+    else if (!is_gguf(path))
+        status = bn_tokenizer_load_json(&r->tok, path, err);
+    else if ((status = bn_gguf_open(&r->tokenizer_gguf, path, err)) == 0)
+        status = bn_tokenizer_load(&r->tok, &r->tokenizer_gguf, err);
+    r->report.tokenizer_ms = (double)(bn_now_ns() - start_ns) / 1e6;
+    if (status == 0 && bn_tokenizer_warning(r->tok) && !r->options.quiet)
+        fprintf(stderr, "bnprof: warning: %s\n", bn_tokenizer_warning(r->tok));
+    return status;
+}
+
+static void add_stop_id(struct run *r, int64_t id)
+{
+    for (size_t i = 0; i < r->n_stop_ids; i++) {
+        if (r->stop_ids[i] == id)
+            return;
+    }
+    if (id >= 0 && id < r->model.n_vocab && r->n_stop_ids < MAX_STOP_IDS)
+        r->stop_ids[r->n_stop_ids++] = (uint32_t)id;
+}
+
+/* The file's own end of sequence and end of turn, and Llama 3's (128001 and 128009 there) where the
+ * vocabulary has them by name. */
+static int find_stop_ids(struct run *r, struct bn_err *err)
+{
+    uint32_t eot = UINT32_MAX;
+    const struct bn_gguf *gguf = r->tokenizer_gguf.n_kv ? &r->tokenizer_gguf : &r->model.gguf;
+
+    if (bn_gguf_get_u32(gguf, "tokenizer.ggml.eot_token_id", &eot, err) < 0)
+        return -1;
+    add_stop_id(r, bn_tokenizer_eos(r->tok));
+    add_stop_id(r, eot == UINT32_MAX ? -1 : (int64_t)eot);
+    add_stop_id(r, bn_tokenizer_find(r->tok, "<|end_of_text|>"));
+    add_stop_id(r, bn_tokenizer_find(r->tok, "<|eot_id|>"));
+    return 0;
+}
+
+/* ---- prompts ---- */
+
+static int read_prompt_file(const char *path, struct bn_buf *text, struct bn_err *err)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    char chunk[1 << 16];
+    size_t n;
+
+    if (!f)
+        return bn_err_set(err, "%s: %s", path, strerror(errno));
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+        bn_buf_put(text, chunk, n);
+    int status =
+        ferror(f) ? bn_err_set(err, "%s: %s", is_stdin ? "standard input" : path, strerror(errno)) : 0;
+    if (!is_stdin)
+        fclose(f);
+    return status;
+}
+
+/* One turn, "ROLE: TEXT<|eot_id|>"; the text cannot spell the end of its own turn unless --special allows it.
+ */
+static int encode_turn(struct run *r, const char *role, struct bn_str text, bool bos, struct bn_ids *ids,
+                       struct bn_err *err)
+{
+    int32_t eot = bn_tokenizer_find(r->tok, "<|eot_id|>");
+    struct bn_buf turn = {0};
+
+    if (eot < 0)
+        return bn_err_set(err, "--chat: the vocabulary has no <|eot_id|> to end a turn with");
+    bn_buf_printf(&turn, "%s: ", role);
+    bn_buf_put(&turn, text.p, text.n);
+    int status =
+        bn_tokenizer_encode(r->tok, (struct bn_str){turn.p, turn.n}, bos, r->options.special, ids, err);
+    bn_ids_push(ids, (uint32_t)eot);
+    bn_buf_free(&turn);
+    return status;
+}
+
+static int encode_prompt(struct run *r, struct bn_str text, struct bn_ids *ids, struct bn_err *err)
+{
+    const struct bn_run_options *o = &r->options;
+    bool bos = bn_tokenizer_add_bos(r->tok);
+
+    if (!o->chat)
+        return bn_tokenizer_encode(r->tok, text, bos, o->special, ids, err);
+    if (o->system && encode_turn(r, "System", bn_str_from(o->system), bos, ids, err) != 0)
+        return -1;
+    if (encode_turn(r, "User", text, bos && !o->system, ids, err) != 0)
+        return -1;
+    return bn_tokenizer_encode(r->tok, BN_STR("Assistant: "), false, false, ids, err);
+}
+
+static int encode_prompts(struct run *r, struct bn_err *err)
+{
+    BN_SCOPE(TOKENIZE);
+    const struct bn_run_options *o = &r->options;
+    struct bn_workload work = {.max_tokens = DEFAULT_MAX_TOKENS, .rounds = 1, .n_prompts = 1};
+    struct bn_buf text = {0};
+    int status = 0;
+
+    if (!o->prompt && !o->prompt_file)
+        work = bn_builtin_workload(r->model.bytes_per_token);
+    r->report.max_tokens = o->max_tokens ? (uint32_t)o->max_tokens : work.max_tokens;
+    r->report.rounds = o->rounds ? (uint32_t)o->rounds : work.rounds;
+    r->n_prompts = work.n_prompts;
+    r->prompts = bn_xcalloc(r->n_prompts, sizeof *r->prompts);
+    if (o->prompt_file)
+        status = read_prompt_file(o->prompt_file, &text, err);
+    for (size_t i = 0; i < r->n_prompts && status == 0; i++) {
+        struct bn_str prompt = o->prompt_file ? (struct bn_str){text.p, text.n}
+                               : o->prompt    ? bn_str_from(o->prompt)
+                                              : bn_str_from(work.prompts[i]);
+        status = encode_prompt(r, prompt, &r->prompts[i], err);
+        bn_scope_count(prompt.n, 0);
+    }
+    bn_buf_free(&text);
+    return status;
+}
+
+/* ---- generate ---- */
+
+static bool emit(void *user, uint32_t id, size_t index)
+{
+    return bn_run_text_token(user, id, index);
+}
+
+static uint64_t choose_seed(const struct bn_run_options *o)
+{
+    uint64_t seed = DETERMINISTIC_SEED;
+
+    if (o->has_seed)
+        return o->seed;
+    if (!o->deterministic && getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = bn_now_ns();
+    return seed;
+}
+
+static int prepare(struct run *r, struct bn_err *err)
+{
+    BN_SCOPE(STARTUP);
+    const struct bn_run_options *o = &r->options;
+    uint32_t n_ctx = o->ctx ? (uint32_t)o->ctx : r->model.n_ctx < DEFAULT_CTX ? r->model.n_ctx : DEFAULT_CTX;
+    struct bn_sample_options sample = {.greedy = o->greedy,
+                                       .temperature = (float)o->temperature,
+                                       .top_k = (uint32_t)o->top_k,
+                                       .top_p = (float)o->top_p,
+                                       .seed = choose_seed(o)};
+
+    if (!sample.greedy && sample.temperature <= 0.0f) /* smaller than a float can be */
+        sample.greedy = true;
+    if (bn_session_open(&r->session, &r->model, &r->kernels, r->pool, n_ctx, err) != 0)
+        return -1;
+    bn_sampler_open(&r->sampler, &sample, &r->kernels, r->model.n_vocab);
+    bn_run_text_open(&r->text, r->tok, o->special);
+    bn_generator_open(&r->generator, &r->session, &r->sampler, r->stop_ids, r->n_stop_ids,
+                      r->report.max_tokens, (size_t)r->report.rounds * r->n_prompts, emit, &r->text);
+    r->generator.interrupt = &interrupted;
+    r->report.model = &r->model;
+    r->report.path = o->model;
+    r->report.kernels = &r->kernels;
+    r->report.cpu_used = r->cpu_used;
+    r->report.cpu_detected = r->cpu_detected;
+    r->report.threads = bn_pool_threads(r->pool);
+    r->report.deterministic = o->deterministic;
+    r->report.generator = &r->generator;
+    r->report.session = &r->session;
+    r->report.tokens = &r->tokens;
+    bn_run_report_publish(&r->report, false);
+    return 0;
+}
+
+static void keep_answer(struct run *r)
+{
+    const struct bn_generator *g = &r->generator;
+    bool stopped = g->end == BN_END_STOP_TOKEN;
+
+    for (size_t i = 0; i < g->n_tokens; i++) {
+        bn_ids_push(&r->tokens, g->tokens[i]);
+        if (i + stopped < g->n_tokens)
+            bn_tokenizer_decode(r->tok, g->tokens[i], i == 0, r->options.special, &r->answer);
+    }
+    if (g->end == BN_END_CONTEXT_FULL && !r->options.quiet)
+        fprintf(stderr, "bnprof: the context of %u tokens is full\n", r->session.n_ctx);
+}
+
+/* Every round starts from the same seed: all do the same work. */
+static int generate(struct run *r, struct bn_err *err)
+{
+    for (size_t i = 0; i < r->n_prompts; i++) {
+        if (bn_generator_check(&r->generator, r->prompts[i].p, r->prompts[i].n, err) != 0)
+            return -1;
+    }
+    for (uint32_t round = 0; round < r->report.rounds; round++) {
+        r->sampler.state = r->sampler.options.seed;
+        r->text.print = round == 0 && !r->options.json;
+        for (size_t i = 0; i < r->n_prompts; i++) {
+            if (bn_generate(&r->generator, r->prompts[i].p, r->prompts[i].n, err) != 0)
+                return -1;
+            bn_run_text_end(&r->text);
+            if (round == 0)
+                keep_answer(r);
+            if (r->generator.end == BN_END_INTERRUPTED)
+                return 0;
+        }
+    }
+    return 0;
+}
+
+static int report(struct run *r)
+{
+    BN_SCOPE(SHUTDOWN);
+    struct bn_err err;
+
+    r->report.text = (struct bn_str){r->answer.p, r->answer.n};
+    if (r->options.json)
+        bn_run_report_json(stdout, &r->report, r->options.stages);
+    int status = bn_run_text_check(&r->text, &err) == 0 ? BN_EXIT_DONE : BN_EXIT_FAILED;
+    if (status != BN_EXIT_DONE && r->text.errno_value != EPIPE)
+        bn_tool_fail(&err);
+    bn_run_report_publish(&r->report, true);
+    if (status != BN_EXIT_DONE)
+        return status;
+    if (r->options.stages && !r->options.json) {
+        struct bn_stage_row *rows = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *rows);
+        bn_stage_tree_print(stderr, rows, bn_stage_rows_live(rows), r->generator.n_prompt_tokens);
+        free(rows);
+    }
+    if (!r->options.quiet)
+        bn_run_report_print(stderr, &r->report);
+    return interrupted ? 128 + SIGINT : BN_EXIT_DONE;
+}
+
+static void shut_down(struct run *r)
+{
+    bn_run_text_close(&r->text);
+    bn_generator_close(&r->generator);
+    bn_sampler_close(&r->sampler);
+    bn_session_close(&r->session);
+    for (size_t i = 0; i < r->n_prompts; i++)
+        bn_ids_free(&r->prompts[i]);
+    free(r->prompts);
+    bn_ids_free(&r->tokens);
+    bn_buf_free(&r->answer);
+    bn_tokenizer_free(r->tok);
+    bn_gguf_close(&r->tokenizer_gguf);
+    bn_model_close(&r->model);
+    bn_pool_close(r->pool);
+}
+
+int cmd_run(int argc, char **argv)
+{
+    static struct run run; /* zero: every close accepts that */
+    struct run *r = &run;
+    struct bn_err err;
+    bool listed = false;
+
+    bn_scope_init();
+    int status = start(r, argc, argv, &listed);
+    if (status == BN_EXIT_DONE && !listed) {
+        bool ready = load_model(r, &err) == 0 && load_tokenizer(r, &err) == 0 &&
+                     find_stop_ids(r, &err) == 0 && encode_prompts(r, &err) == 0 && prepare(r, &err) == 0;
+        if (!ready || generate(r, &err) != 0)
+            status = bn_tool_fail(&err);
+        else
+            status = report(r);
+    }
+    BN_SCOPE(SHUTDOWN);
+    shut_down(r);
+    return status;
+}
