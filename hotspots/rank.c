@@ -32,19 +32,45 @@ static bool one_of(const char *name, const char *const *names)
     return false;
 }
 
-/* libc's names for one copy routine are many: __memmove_avx512_unaligned_erms, memcpy@GLIBC…, mempcpy. */
-static bool is_memory_function(const char *f)
+/* One copy routine has many names: __memmove_avx512_unaligned_erms, memcpy, mempcpy, … */
+bool bn_is_copy_function(const char *f)
 {
-    static const char *const allocators[] = {
-        "malloc", "calloc",        "realloc",        "free",        "memalign",  "mmap",   "munmap", "brk",
-        "sbrk",   "aligned_alloc", "posix_memalign", "_int_malloc", "_int_free", "mremap", NULL};
     while (*f == '_')
         f++;
-    if (strncmp(f, "memcpy", 6) == 0 || strncmp(f, "memmove", 7) == 0 || strncmp(f, "memset", 6) == 0 ||
-        strncmp(f, "mempcpy", 7) == 0)
-        return true;
-    return one_of(f, allocators) || strncmp(f, "int_malloc", 10) == 0 || strncmp(f, "int_free", 8) == 0 ||
-           strncmp(f, "libc_malloc", 11) == 0 || strncmp(f, "libc_free", 9) == 0;
+    return strncmp(f, "memcpy", 6) == 0 || strncmp(f, "memmove", 7) == 0 || strncmp(f, "memset", 6) == 0 ||
+           strncmp(f, "mempcpy", 7) == 0;
+}
+
+bool bn_is_allocator_function(const char *f)
+{
+    static const char *const names[] = {"malloc",
+                                        "calloc",
+                                        "realloc",
+                                        "free",
+                                        "memalign",
+                                        "aligned_alloc",
+                                        "reallocarray",
+                                        "posix_memalign",
+                                        "mmap",
+                                        "mmap64",
+                                        "munmap",
+                                        "mremap",
+                                        "brk",
+                                        "sbrk",
+                                        "int_malloc",
+                                        "int_free",
+                                        "int_realloc",
+                                        "libc_malloc",
+                                        "libc_free",
+                                        "libc_calloc",
+                                        "libc_realloc",
+                                        "malloc_consolidate",
+                                        "sysmalloc",
+                                        "unlink_chunk",
+                                        NULL};
+    while (*f == '_')
+        f++;
+    return one_of(f, names);
 }
 
 static enum bn_class class_of_stage(const struct bn_profile *p, uint32_t stage)
@@ -77,7 +103,8 @@ enum bn_class bn_class_of(const struct bn_profile *p, const struct bn_sample *s)
         return BN_CLASS_WAIT;
     if (s->flags & BN_SAMPLE_KERNEL)
         return BN_CLASS_KERNEL;
-    if (s->stack && is_memory_function(p->frames[p->stacks[s->stack].frame].function))
+    const char *leaf = s->stack ? p->frames[p->stacks[s->stack].frame].function : "";
+    if (bn_is_copy_function(leaf) || bn_is_allocator_function(leaf))
         return BN_CLASS_MEMORY;
     return class_of_stage(p, s->stage);
 }

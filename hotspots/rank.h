@@ -23,6 +23,10 @@ enum bn_class {
     BN_CLASS_COUNT,
 };
 const char *bn_class_name(enum bn_class c);
+/* Families of library functions, under all the names that libc has for them. */
+bool bn_is_copy_function(const char *name);      /* memcpy, memmove, memset, … */
+bool bn_is_allocator_function(const char *name); /* malloc, free, realloc, mmap, … */
+
 enum bn_class bn_class_of(const struct bn_profile *p, const struct bn_sample *sample);
 
 enum { BN_RANK_LINES = 3 };

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ * Flags on the record itself: can this profile be trusted? They make its grade. */
+#include "hotspots/flags_private.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
+                    const char *evidence, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, evidence);
+    vsnprintf(text, sizeof text, evidence, args);
+    va_end(args);
+    flag->state = raised ? BN_FLAG_RAISED : BN_FLAG_CLEAR;
+    flag->value = value;
+    flag->evidence = bn_profile_str(p, text);
+    flag->advice = bn_profile_str(p, advice);
+}
+
+void bn_flag_unknown(struct bn_profile *p, struct bn_flag *flag, const char *reason)
+{
+    flag->state = BN_FLAG_NOT_COMPUTED;
+    flag->evidence = bn_profile_str(p, reason);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+void bn_flag_few_samples(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t n = p->quality.n_samples;
+
+    bn_flag_decide(p, flag, (double)n < flag->threshold, (double)n,
+                   "record a longer run, or at a higher --freq", "%" PRIu64 " samples in %.2f s", n,
+                   (double)p->quality.duration_ns / 1e9);
+}
+
+void bn_flag_lost_samples(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t lost = p->quality.n_lost, n = p->quality.n_samples;
+    double value = percent(lost, lost + n);
+
+    bn_flag_decide(
+        p, flag, value > flag->threshold, value,
+        "lower --freq or --stack-dump, or raise kernel.perf_event_mlock_kb so that the rings can be larger",
+        "%" PRIu64 " records lost beside %" PRIu64 " delivered, ring of %" PRIu64 " KiB a CPU", lost, n,
+        p->quality.ring_bytes / 1024);
+}
+
+void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    double value = percent(q->n_truncated, q->n_samples);
+
+    bn_flag_decide(p, flag, value > flag->threshold, value,
+                   q->n_stack_full * 2 > q->n_truncated
+                       ? "record with a larger --stack-dump"
+                       : "build the program with -g or -fno-omit-frame-pointer, or try --call-graph fp",
+                   "%" PRIu64 " of %" PRIu64 " stacks did not reach main or the thread's start; %" PRIu64
+                   " dumps were full",
+                   q->n_truncated, q->n_samples, q->n_stack_full);
+}
+
+/* The module with most unnamed leaves: where debug information would help. */
+static const char *worst_module(const struct bn_profile *p)
+{
+    uint64_t *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = 0;
+    const char *module = "none";
+
+    for (size_t i = 0; i < p->n_samples; i++)
+        if ((p->samples[i].flags & BN_SAMPLE_UNNAMED) && p->samples[i].stack) {
+            uint32_t frame = p->stacks[p->samples[i].stack].frame;
+            if (++votes[frame] > best) {
+                best = votes[frame];
+                module = p->frames[frame].module ? p->frames[frame].module : "no module";
+            }
+        }
+    free(votes);
+    return module;
+}
+
+void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    double value = percent(q->n_unnamed, q->n_samples);
+
+    bn_flag_decide(p, flag, value > flag->threshold, value,
+                   "install the debug symbols of that module, or do not strip it",
+                   "%" PRIu64 " of %" PRIu64 " samples have a leaf without a name; most in: %s", q->n_unnamed,
+                   q->n_samples, worst_module(p));
+}
+
+void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    uint64_t seen_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0);
+
+    if (!(q->asked_hz > 0) || isnan(q->achieved_hz)) {
+        bn_flag_unknown(p, flag, "asked or achieved rate unknown");
+        return;
+    }
+    double value = 100 * q->achieved_hz / q->asked_hz, expected = (double)seen_ns / 1e9 * q->asked_hz;
+    /* The kernel accounts CPU time in ticks on some hosts, and the number of samples is itself a count: leave
+     * room for three standard deviations before blaming the sampler. */
+    double room = expected > 0 ? 300 / sqrt(expected) : 100;
+    bn_flag_decide(
+        p, flag, value + room < flag->threshold, value,
+        "lower --freq, or raise kernel.perf_cpu_time_max_percent and kernel.perf_event_max_sample_rate",
+        "%.1f of %.1f Hz per second of CPU time; %" PRIu64 " throttle records", q->achieved_hz, q->asked_hz,
+        q->n_throttled);
+}
+
+void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    double value = q->kernel_sampled ? 0 : percent(q->system_ns, q->user_ns + q->system_ns);
+
+    bn_flag_decide(p, flag, value > flag->threshold, value,
+                   "record as root, or set kernel.perf_event_paranoid to 1",
+                   q->kernel_sampled ? "the kernel was sampled (%.2f s of system time)"
+                                     : "%.2f s of system time could not be sampled",
+                   (double)q->system_ns / 1e9);
+}
+
+void bn_flag_noisy_host(struct bn_profile *p, struct bn_flag *flag)
+{
+    double value = 100 * p->quality.steal_share;
+
+    if (isnan(value)) {
+        bn_flag_unknown(p, flag, "/proc/stat does not tell steal time");
+        return;
+    }
+    bn_flag_decide(p, flag, value > flag->threshold, value,
+                   "repeat on a quieter host; compare nothing across this run",
+                   "%.2f %% of the machine's time went to other guests", value);
+}

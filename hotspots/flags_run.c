@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT
+ * Flags on the run: mock or missing kernels, copying, allocating, scaffolding, impossible speed, slow paths.
+ */
+#include "hotspots/flags_private.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hotspots/rank.h"
+#include "hotspots/roofline.h"
+#include "profiler/stats.h"
+
+enum { ENOUGH_SAMPLES = 100 }; /* below this a share says nothing */
+
+static uint32_t stage_of(const struct bn_profile *p, const char *first, const char *second)
+{
+    uint32_t stage = bn_profile_find_stage(p, 0, first);
+
+    return stage == BN_NONE || !second ? stage : bn_profile_find_stage(p, stage, second);
+}
+
+static bool is_wait(const struct bn_profile *p, const struct bn_sample *s)
+{
+    return s->stage && strcmp(p->stages[s->stage].name, "wait") == 0;
+}
+
+static bool contains_mock(const char *name)
+{
+    return name && strcasestr(name, "mock") != NULL;
+}
+
+/* A frame of the engine itself, not of a library that it uses. */
+static bool is_engine_frame(const struct bn_frame *f)
+{
+    return f->kind == BN_FRAME_USER && f->module && !strstr(f->module, ".so") && f->module[0] != '[';
+}
+
+void bn_flag_mock_kernel(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t samples = 0, dispatches = 0;
+    const char *where = "no symbol with 'mock' was sampled or dispatched";
+
+    if (!p->run.known) {
+        bn_flag_unknown(p, flag, "not a run of the engine");
+        return;
+    }
+    for (size_t i = 0; i < p->n_kernels; i++)
+        if (contains_mock(p->kernels[i].symbol)) {
+            dispatches += p->kernels[i].calls;
+            where = p->kernels[i].symbol;
+        }
+    for (size_t i = 0; i < p->n_samples; i++)
+        for (uint32_t e = p->samples[i].stack; e; e = p->stacks[e].parent) {
+            const struct bn_frame *f = &p->frames[p->stacks[e].frame];
+            if (!is_engine_frame(f) || !contains_mock(f->function))
+                continue;
+            samples++;
+            where = f->function;
+            break;
+        }
+    double value = (double)(samples + dispatches);
+    bn_flag_decide(
+        p, flag, value > flag->threshold, value,
+        "this run computed nothing of use: run with real kernels (--kernel auto; --strict refuses mock ones)",
+        "%s (%" PRIu64 " samples, %" PRIu64 " dispatches)", where, samples, dispatches);
+}
+
+static bool is_ternary(const struct bn_profile *p)
+{
+    static const char *const formats[] = {"i2s", "qk256", "tl1", "tl2"};
+
+    for (size_t i = 0; p->model.format && i < BN_COUNT(formats); i++)
+        if (strcmp(p->model.format, formats[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool is_ternary_kernel(const char *name)
+{
+    return (strncmp(name, "i2s_gem", 7) == 0 || strncmp(name, "tl1_", 4) == 0 ||
+            strncmp(name, "tl2_", 4) == 0 || strncmp(name, "qk256_", 6) == 0) &&
+           !contains_mock(name);
+}
+
+/* The innermost function that is no inlined one. */
+static const struct bn_frame *leaf(const struct bn_profile *p, const struct bn_sample *s)
+{
+    uint32_t e = s->stack;
+
+    while (e && p->frames[p->stacks[e].frame].inlined)
+        e = p->stacks[e].parent;
+    return e ? &p->frames[p->stacks[e].frame] : NULL;
+}
+
+void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint32_t decode = stage_of(p, "generate", "decode");
+    uint64_t n = 0, hits = 0;
+
+    if (!p->run.known || !is_ternary(p)) {
+        bn_flag_unknown(p, flag,
+                        p->run.known ? "the model has no ternary weights" : "not a run of the engine");
+        return;
+    }
+    for (size_t i = 0; decode != BN_NONE && i < p->n_samples; i++) {
+        const struct bn_sample *s = &p->samples[i];
+        if (!bn_profile_stage_within(p, s->stage, decode) || is_wait(p, s))
+            continue;
+        const struct bn_frame *f = leaf(p, s);
+        n++;
+        hits += f && is_ternary_kernel(f->function);
+    }
+    if (n < ENOUGH_SAMPLES) {
+        bn_flag_unknown(p, flag, "fewer than 100 samples in decode");
+        return;
+    }
+    double value = 100.0 * (double)hits / (double)n;
+    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).high < flag->threshold, value,
+                   "find out what computed the projections: real kernels take a good part of decode",
+                   "%" PRIu64 " of %" PRIu64 " decode samples are in ternary kernels", hits, n);
+}
+
+/* Which samples the memory flags look at: what a run does again and again, not its loading. */
+static bool is_steady(const struct bn_profile *p, const struct bn_sample *s)
+{
+    uint32_t generate = stage_of(p, "generate", NULL);
+
+    return !p->run.known || (generate != BN_NONE && bn_profile_stage_within(p, s->stage, generate));
+}
+
+static void decide_share(struct bn_profile *p, struct bn_flag *flag, uint64_t hits, uint64_t n,
+                         const char *where, const char *advice)
+{
+    if (n < ENOUGH_SAMPLES) {
+        bn_flag_unknown(p, flag, "fewer than 100 samples to judge by");
+        return;
+    }
+    double value = 100.0 * (double)hits / (double)n;
+    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).low > flag->threshold, value,
+                   advice, "%" PRIu64 " of %" PRIu64 " samples%s%s", hits, n, hits ? ", most under " : "",
+                   hits ? where : "");
+}
+
+/* The caller that most of the marked samples share: the frame below the library's. */
+struct callers {
+    uint64_t *votes;
+    uint32_t best;
+};
+
+static void vote_caller(struct callers *c, const struct bn_profile *p, uint32_t entry,
+                        bool (*belongs)(const char *))
+{
+    while (entry &&
+           (p->frames[p->stacks[entry].frame].inlined || belongs(p->frames[p->stacks[entry].frame].function)))
+        entry = p->stacks[entry].parent;
+    if (!entry)
+        return;
+    uint32_t frame = p->stacks[entry].frame;
+    if (++c->votes[frame] > c->votes[c->best])
+        c->best = frame;
+}
+
+static const char *callers_close(struct callers *c, const struct bn_profile *p)
+{
+    const char *name = c->votes[c->best] ? p->frames[c->best].function : "an unknown caller";
+
+    free(c->votes);
+    return name;
+}
+
+void bn_flag_memcpy_share(struct bn_profile *p, struct bn_flag *flag)
+{
+    struct callers c = {bn_xcalloc(p->n_frames + 1, sizeof *c.votes), 0};
+    uint64_t n = 0, hits = 0;
+
+    for (size_t i = 0; i < p->n_samples; i++) {
+        const struct bn_sample *s = &p->samples[i];
+        const struct bn_frame *f = leaf(p, s);
+        if (!is_steady(p, s))
+            continue;
+        n++;
+        if (f && bn_is_copy_function(f->function)) {
+            hits++;
+            vote_caller(&c, p, s->stack, bn_is_copy_function);
+        }
+    }
+    decide_share(p, flag, hits, n, callers_close(&c, p),
+                 "pass pointers instead of copies, or reuse the buffer");
+}
+
+void bn_flag_allocator_share(struct bn_profile *p, struct bn_flag *flag)
+{
+    struct callers c = {bn_xcalloc(p->n_frames + 1, sizeof *c.votes), 0};
+    uint64_t n = 0, hits = 0, counted = p->run.known ? p->run.decode_allocations : UINT64_MAX;
+    const char *advice = "allocate once before the loop and reuse";
+
+    for (size_t i = 0; i < p->n_samples; i++) {
+        const struct bn_sample *s = &p->samples[i];
+        uint32_t outermost = 0;
+        if (!is_steady(p, s))
+            continue;
+        n++;
+        for (uint32_t e = s->stack; e; e = p->stacks[e].parent)
+            if (bn_is_allocator_function(p->frames[p->stacks[e].frame].function))
+                outermost = e;
+        if (outermost) {
+            hits++;
+            vote_caller(&c, p, outermost, bn_is_allocator_function);
+        }
+    }
+    const char *where = callers_close(&c, p);
+    if (counted != UINT64_MAX && counted > 0) {
+        bn_flag_decide(p, flag, true, n ? 100.0 * (double)hits / (double)n : 0, advice,
+                       "%" PRIu64
+                       " heap allocations between the first and the last decoded token: there must be none",
+                       counted);
+        return;
+    }
+    decide_share(p, flag, hits, n, where, advice);
+}
+
+void bn_flag_forward_share_low(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t n = 0, hits = 0;
+    uint32_t generate = stage_of(p, "generate", NULL);
+
+    if (!p->run.known) {
+        bn_flag_unknown(p, flag, "not a run of the engine");
+        return;
+    }
+    for (size_t i = 0; generate != BN_NONE && i < p->n_samples; i++) {
+        uint32_t stage = p->samples[i].stage;
+        if (!bn_profile_stage_within(p, stage, generate))
+            continue;
+        n++;
+        while (stage && strcmp(p->stages[stage].name, "forward_pass") != 0)
+            stage = p->stages[stage].parent;
+        hits += stage != 0;
+    }
+    if (n < ENOUGH_SAMPLES) {
+        bn_flag_unknown(p, flag, "fewer than 100 samples in generation");
+        return;
+    }
+    double value = 100.0 * (double)hits / (double)n;
+    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).high < flag->threshold, value,
+                   "look at what runs around the forward pass: sampling, text, scaffolding",
+                   "%" PRIu64 " of %" PRIu64 " generation samples are in the forward pass", hits, n);
+}
+
+void bn_flag_impossible_speed(struct bn_profile *p, struct bn_flag *flag)
+{
+    double speed = p->run.decode_tokens_per_second, bandwidth = p->limits.read_bytes_per_s;
+    bool class_2b = p->model.weight_bytes > 400000000 && p->model.weight_bytes < 6000000000;
+
+    if (!p->run.known || isnan(speed) || !p->model.bytes_per_token) {
+        bn_flag_unknown(p, flag,
+                        p->run.known ? "decode speed or bytes per token unknown" : "not a run of the engine");
+        return;
+    }
+    if (!(bandwidth > 0) || bn_roofline_memory_bound(p) != 1) {
+        bn_flag_unknown(p, flag,
+                        bandwidth > 0 ? "the weights fit the last cache: memory bandwidth is no limit"
+                                      : "memory bandwidth was not measured");
+        return;
+    }
+    double value = 100 * (double)p->model.bytes_per_token * speed / bandwidth;
+    if (value <= flag->threshold && class_2b && speed > 150)
+        flag->severity = BN_FLAG_INFO;
+    bn_flag_decide(p, flag, value > flag->threshold || (class_2b && speed > 150), value,
+                   "something was not computed or not counted: check the kernels and the token count",
+                   "%.1f tok/s x %.1f MB a token = %.1f GB/s, measured bandwidth %.1f GB/s", speed,
+                   (double)p->model.bytes_per_token / 1e6, speed * (double)p->model.bytes_per_token / 1e9,
+                   bandwidth / 1e9);
+}
+
+static bool is_scalar_product(const char *symbol)
+{
+    size_t n = strlen(symbol);
+
+    return n > 2 && strcmp(symbol + n - 2, "_c") == 0 &&
+           (strstr(symbol, "_gemv_") || strstr(symbol, "_gemm_"));
+}
+
+void bn_flag_scalar_fallback(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t calls = 0;
+    const char *which = "every product used a vector kernel";
+
+    if (!p->run.known || !p->run.cpu_detected) {
+        bn_flag_unknown(p, flag, "not a run of the engine");
+        return;
+    }
+    bool could = strcmp(p->run.cpu_detected, "c") != 0;
+    for (size_t i = 0; could && i < p->n_kernels; i++)
+        if (is_scalar_product(p->kernels[i].symbol)) {
+            calls += p->kernels[i].calls;
+            which = p->kernels[i].symbol;
+        }
+    bn_flag_decide(p, flag, (double)calls > flag->threshold, (double)calls,
+                   "let the engine use what the CPU has: drop --cpu and BN_CPU", "%s; the CPU has %s",
+                   could ? which : "no vector path", p->run.cpu_detected);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x, y;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+void bn_flag_lazy_loading(struct bn_profile *p, struct bn_flag *flag)
+{
+    double *ns = bn_xcalloc(p->n_tokens + 1, sizeof *ns), first = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_tokens; i++)
+        if (!p->tokens[i].prefill) {
+            ns[n] = (double)(p->tokens[i].end_ns - p->tokens[i].start_ns);
+            first = n == 0 ? ns[0] : first;
+            n++;
+        }
+    if (n < 8) {
+        bn_flag_unknown(p, flag, "fewer than 8 decoded tokens");
+    } else {
+        qsort(ns, n, sizeof *ns, compare_doubles);
+        double value = first / ns[n / 2];
+        bn_flag_decide(p, flag, value > flag->threshold && p->quality.major_faults > 0, value,
+                       "read the model in before the first token",
+                       "first decoded token %.2f ms, median %.2f ms; %" PRIu64
+                       " major faults in the whole run",
+                       first / 1e6, ns[n / 2] / 1e6, p->quality.major_faults);
+    }
+    free(ns);
+}
+
+void bn_flag_slow_load(struct bn_profile *p, struct bn_flag *flag)
+{
+    double tokenizer_limit = flag->threshold / 10; /* 100 ms beside 1 s */
+
+    if (!p->run.known || isnan(p->run.load_ms) || isnan(p->run.tokenizer_ms)) {
+        bn_flag_unknown(p, flag, p->run.known ? "load times unknown" : "not a run of the engine");
+        return;
+    }
+    bool raised = p->run.load_ms > flag->threshold || p->run.tokenizer_ms > tokenizer_limit;
+    if (raised && p->quality.major_faults > 500) {
+        bn_flag_unknown(p, flag, "the file was not in memory yet (major faults): load times are the disk's");
+        return;
+    }
+    bn_flag_decide(p, flag, raised, p->run.load_ms,
+                   "map the weights instead of copying them; keep the vocabulary's index cheap",
+                   "model %.0f ms, tokenizer %.0f ms (limit %.0f ms)", p->run.load_ms, p->run.tokenizer_ms,
+                   tokenizer_limit);
+}
+
+void bn_flag_wait_share(struct bn_profile *p, struct bn_flag *flag)
+{
+    uint64_t n = 0, hits = 0;
+
+    if (p->n_stages <= 1) {
+        bn_flag_unknown(p, flag, "the program has no scopes: its waiting cannot be told from work");
+        return;
+    }
+    for (size_t i = 0; i < p->n_samples; i++) {
+        n++;
+        hits += is_wait(p, &p->samples[i]);
+    }
+    decide_share(p, flag, hits, n, "the pool's barrier",
+                 "use fewer threads than free cores, or larger pieces of work");
+}
