@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ * Activations to int8 and the way back, 16 at a time. */
+#include "kernels/act.h"
+#include "kernels/avx512.h"
+
+#define NEAREST_EVEN (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+
+struct bn_act i8_quantize_avx512(const float *x, int8_t *q, size_t n)
+{
+    __m512 max = _mm512_setzero_ps(), scale;
+    __m512i sum = _mm512_setzero_si512();
+    struct bn_act act;
+
+    for (size_t i = 0; i < n; i += 16)
+        max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(lanes16(n - i), x + i)), max);
+    act.scale = act_scale(_mm512_reduce_max_ps(max));
+    scale = _mm512_set1_ps(act.scale);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = lanes16(n - i);
+        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), scale);
+        __m512i whole;
+
+        v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
+        whole = _mm512_cvt_roundps_epi32(v, NEAREST_EVEN);
+        _mm512_mask_cvtepi32_storeu_epi8(q + i, lanes, whole);
+        sum = _mm512_add_epi32(sum, whole);
+    }
+    act.sum = _mm512_reduce_add_epi32(sum);
+    return act;
+}
+
+void i32_scale_avx512(const int32_t *y, float *out, float a_scale, float w_scale, size_t n)
+{
+    const __m512 a = _mm512_set1_ps(a_scale), w = _mm512_set1_ps(w_scale);
+
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 lanes = lanes16(n - i);
+        __m512 v = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(lanes, y + i));
+
+        _mm512_mask_storeu_ps(out + i, lanes, _mm512_mul_ps(_mm512_div_ps(v, a), w));
+    }
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ * The ladder: each instruction set overwrites the slots for which it has something better. */
+#include "kernels/kernels.h"
+
+#include "kernels/cpu.h"
+#include "kernels/isa.h"
+
+#include <string.h>
+
+const char *bn_kernel_slot_name(enum bn_kernel_slot slot)
+{
+#define SLOT_NAME(name, ret, args) #name,
+    static const char *const names[] = {BN_KERNEL_SLOTS(SLOT_NAME)};
+#undef SLOT_NAME
+
+    return names[slot];
+}
+
+void bn_kernels_init_c(struct bn_kernels *kernels)
+{
+#define USE_C(slot, ret, args) BN_USE(slot, c);
+    BN_KERNEL_SLOTS(USE_C)
+#undef USE_C
+}
+
+#ifdef __x86_64__
+void bn_kernels_init_avx2(struct bn_kernels *kernels)
+{
+#define USE_AVX2(slot, ret, args) BN_USE(slot, avx2);
+    BN_KERNEL_SLOTS(USE_AVX2)
+#undef USE_AVX2
+}
+
+/* Without VNNI the ternary products gain little over AVX2, so they stay there. */
+void bn_kernels_init_avx512(struct bn_kernels *kernels)
+{
+    BN_USE(i8_quantize, avx512);
+    BN_USE(i32_scale, avx512);
+    BN_USE(f16_gemv, avx512);
+    BN_USE(bf16_gemv, avx512);
+    BN_USE(f32_gemv, avx512);
+    BN_USE(f16_to_f32, avx512);
+    BN_USE(f32_to_f16, avx512);
+    BN_USE(bf16_to_f32, avx512);
+    BN_USE(f32_rmsnorm, avx512);
+    BN_USE(f32_add, avx512);
+    BN_USE(f32_relu2_mul, avx512);
+    BN_USE(f32_silu_mul, avx512);
+    BN_USE(f32_rope_neox, avx512);
+    BN_USE(f32_rope_norm, avx512);
+    BN_USE(f16_attn_scores, avx512);
+    BN_USE(f16_attn_values, avx512);
+    BN_USE(f32_softmax, avx512);
+    BN_USE(f32_argmax, avx512);
+}
+
+void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
+{
+    BN_USE(i2s_gemv, avx512vnni);
+    BN_USE(i2s_gemm, avx512vnni);
+}
+#endif
+
+void bn_kernels_init_mock(struct bn_kernels *kernels)
+{
+    BN_USE(i2s_gemv, mock);
+    BN_USE(i2s_gemm, mock);
+    BN_USE(f16_gemv, mock);
+    BN_USE(bf16_gemv, mock);
+    BN_USE(f32_gemv, mock);
+}
+
+void bn_kernels_init(struct bn_kernels *kernels, unsigned cpu_flags)
+{
+    memset(kernels, 0, sizeof *kernels);
+    bn_kernels_init_c(kernels);
+#ifdef __x86_64__
+    if (cpu_flags & BN_CPU_AVX2)
+        bn_kernels_init_avx2(kernels);
+    if (cpu_flags & BN_CPU_AVX512)
+        bn_kernels_init_avx512(kernels);
+    if (cpu_flags & BN_CPU_AVX512VNNI)
+        bn_kernels_init_avx512vnni(kernels);
+#else
+    (void)cpu_flags;
+#endif
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ * Mock products: they repeat the input instead of multiplying. They exist so that a run that does not really
+ * compute can be shown to be noticed; their symbols say "mock". */
+#include "kernels/isa.h"
+
+void i2s_gemv_mock(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k)
+{
+    (void)w;
+    (void)x_sum;
+    for (size_t r = 0; r < n_rows; r++)
+        y[r] = x[r % k];
+}
+
+void i2s_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                   size_t n_rows, size_t k, size_t n_cols)
+{
+    for (size_t c = 0; c < n_cols; c++)
+        i2s_gemv_mock(w, x + c * k, x_sum[c], y + c * ldy, n_rows, k);
+}
+
+BN_INLINE void repeat(const float *x, float *y, size_t n_rows, size_t k)
+{
+    for (size_t r = 0; r < n_rows; r++)
+        y[r] = k > 0 ? x[r % k] : 0.0f;
+}
+
+void f16_gemv_mock(const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k)
+{
+    (void)w;
+    repeat(x, y, n_rows, k);
+}
+
+void bf16_gemv_mock(const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k)
+{
+    (void)w;
+    repeat(x, y, n_rows, k);
+}
+
+void f32_gemv_mock(const float *w, const float *x, float *y, size_t n_rows, size_t k)
+{
+    (void)w;
+    repeat(x, y, n_rows, k);
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT
+ * checkkernel: ternary products and activations, exact. */
+#include "tests/kernels/checkkernel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- I2_S: codes first, packed by the format's definition ---- */
+
+enum fill { RANDOM, ALL_MIN, ALL_MAX, ALTERNATING, VALID, N_FILLS };
+static const char *const fill_names[] = {"random", "all-min", "all-max", "alternating", "valid"};
+
+/* One code: any of 0…3 at random, the extreme ones of a damaged file too, or 0…2 as a valid file has them. */
+static int new_code(struct check *c, enum fill fill, size_t i)
+{
+    switch (fill) {
+    case ALL_MIN:
+        return 0;
+    case ALL_MAX:
+        return 3;
+    case ALTERNATING:
+        return i % 2 ? 2 : 0;
+    case VALID:
+        return (int)check_below(c, 3);
+    default:
+        return (int)check_below(c, 4);
+    }
+}
+
+static int8_t new_activation(struct check *c, enum fill fill, size_t i)
+{
+    switch (fill) {
+    case ALL_MIN:
+        return -128;
+    case ALL_MAX:
+        return 127;
+    case ALTERNATING:
+        return i % 2 ? 127 : -128;
+    default:
+        return (int8_t)check_between(c, 0, 255);
+    }
+}
+
+/* Code j of a block of 128 lies in byte j mod 32 from bit 6 - 2 * (j div 32) on. */
+static void pack(const uint8_t *codes, uint8_t *w, size_t n)
+{
+    memset(w, 0, n / 4);
+    for (size_t e = 0; e < n; e++) {
+        size_t j = e % 128;
+
+        w[e / 128 * 32 + j % 32] |= (uint8_t)(codes[e] << (6 - 2 * (j / 32)));
+    }
+}
+
+/* One product, as GEMV (n_cols 0) or GEMM, in one layout. */
+static void product_case(struct check *c, size_t n_rows, size_t k, size_t n_cols, enum fill w_fill,
+                         enum fill x_fill)
+{
+    const bool gemv = n_cols == 0;
+    const size_t cols = gemv ? 1 : n_cols, ldy = gemv ? n_rows : n_rows + check_below(c, 4);
+    uint8_t *w, *codes = malloc(n_rows * k);
+    int8_t *x;
+    int32_t *x_sum, *y;
+
+    check_case(c, "%zu rows, k %zu, %zu columns, ldy %zu, w %s, x %s", n_rows, k, cols, ldy,
+               fill_names[w_fill], fill_names[x_fill]);
+    w = check_in(c, n_rows * k / 4, 1);
+    x = check_in(c, cols * k, 1);
+    x_sum = check_in(c, cols, sizeof *x_sum);
+    y = check_out(c, (cols - 1) * ldy + n_rows, sizeof *y);
+    for (size_t i = 0; i < n_rows * k; i++)
+        codes[i] = (uint8_t)new_code(c, w_fill, i);
+    pack(codes, w, n_rows * k);
+    for (size_t j = 0; j < cols; j++) {
+        x_sum[j] = 0;
+        for (size_t i = 0; i < k; i++)
+            x_sum[j] += x[j * k + i] = new_activation(c, x_fill, i);
+    }
+    check_call(c);
+    if (gemv)
+        c->kernels->i2s_gemv(w, x, x_sum[0], y, n_rows, k);
+    else
+        c->kernels->i2s_gemm(w, x, x_sum, y, ldy, n_rows, k, cols);
+    check_done(c);
+    for (size_t j = 0; j < cols; j++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            int64_t sum = 0;
+
+            for (size_t i = 0; i < k; i++)
+                sum += (codes[r * k + i] - 1) * x[j * k + i];
+            check_int(c, "y", j * ldy + r, y[j * ldy + r], sum);
+        }
+        for (size_t i = j * ldy + n_rows; j + 1 < cols && i < (j + 1) * ldy; i++)
+            check_int(c, "gap of y", i, y[i], (int32_t)0xa5a5a5a5);
+    }
+    free(codes);
+}
+
+static size_t any_k(struct check *c)
+{
+    static const size_t usual[] = {128, 256, 384, 2560, 6912};
+
+    return check_below(c, 4) == 0 ? usual[check_below(c, 5)] : 128 * check_between(c, 1, 24);
+}
+
+void check_i2s_gemv(struct check *c)
+{
+    for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
+        for (int x = 0; x < N_FILLS && !check_failed(c); x++)
+            product_case(c, check_between(c, 9, 11), w == x ? 16384 : 6912, 0, (enum fill)w, (enum fill)x);
+    }
+    for (int i = 0; i < 150 && !check_failed(c); i++)
+        product_case(c, check_between(c, 1, 40), any_k(c), 0, (enum fill)check_below(c, N_FILLS),
+                     (enum fill)check_below(c, N_FILLS));
+}
+
+void check_i2s_gemm(struct check *c)
+{
+    static const size_t cols[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 31, 33};
+
+    for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
+        for (int x = 0; x < N_FILLS && !check_failed(c); x++)
+            product_case(c, 17, w == x ? 16384 : 6912, cols[check_below(c, 14)], (enum fill)w, (enum fill)x);
+    }
+    for (int i = 0; i < 150 && !check_failed(c); i++)
+        product_case(c, check_between(c, 1, 110), any_k(c), cols[i % 14], (enum fill)check_below(c, N_FILLS),
+                     (enum fill)check_below(c, N_FILLS));
+}
+
+/* ---- activations ---- */
+
+/* Nearest whole number, the even one of two equally near ones; no rounding mode involved. */
+static int nearest_even(float v)
+{
+    float below = floorf(v), rest = v - below; /* both exact */
+    int whole = (int)below;
+
+    if (rest > 0.5f || (rest == 0.5f && whole % 2 != 0))
+        whole++;
+    return whole < -128 ? -128 : whole > 127 ? 127 : whole;
+}
+
+static void quantize_compare(struct check *c, const float *x, size_t n)
+{
+    int8_t *q = check_out(c, n, 1);
+    struct bn_act act;
+    double max = 1e-5;
+    volatile float scale, product;
+    int64_t sum = 0;
+
+    check_call(c);
+    act = c->kernels->i8_quantize(x, q, n);
+    check_done(c);
+    for (size_t i = 0; i < n; i++)
+        max = fmax(max, fabs((double)x[i]));
+    scale = (float)(127.0 / max);
+    for (size_t i = 0; i < n; i++) {
+        product = x[i] * scale;
+        check_int(c, "q", i, q[i], nearest_even(product));
+        sum += q[i];
+    }
+    check_exact(c, "scale", 0, act.scale, scale);
+    check_int(c, "sum", 0, act.sum, sum);
+}
+
+/* Kinds of rows: spread, ties of half units, zero, below the floor of 1e-5, huge, subnormal, one large value.
+ */
+static float row_value(struct check *c, int kind, size_t i)
+{
+    switch (kind) {
+    case 0:
+        return check_float(c, 3.0f);
+    case 1:
+        return i == 0 ? 127.0f : (float)check_between(c, 0, 508) * 0.5f - 127.0f;
+    case 2:
+        return 0.0f;
+    case 3:
+        return check_float(c, 1e-5f);
+    case 4:
+        return check_float(c, 3.4e38f);
+    case 5:
+        return check_float(c, 1e-39f);
+    case 6:
+        return i % 2 ? 7.25f : -7.25f;
+    default:
+        return i == 0 ? -1e4f : check_float(c, 100.0f);
+    }
+}
+
+static void quantize_known(struct check *c)
+{
+    static const float given[] = {1.0f, -0.5f, 0.25f, 0.0f, 127.0f, 0.5f, 1.5f, 2.5f, -0.5f};
+    static const int expected[] = {127, -64, 32, 0, 127, 0, 2, 2, 0};
+    static const struct {
+        size_t at, n;
+        float scale;
+    } rows[] = {{0, 4, 127.0f}, {3, 1, 1.27e7f}, {4, 5, 1.0f}};
+
+    for (int r = 0; r < 3; r++) {
+        int8_t q[8];
+        struct bn_act act = c->kernels->i8_quantize(given + rows[r].at, q, rows[r].n);
+
+        check_case(c, "known row %d", r);
+        check_exact(c, "scale", 0, act.scale, rows[r].scale);
+        for (size_t i = 0; i < rows[r].n; i++)
+            check_int(c, "q", i, q[i], expected[rows[r].at + i]);
+    }
+}
+
+void check_i8_quantize(struct check *c)
+{
+    quantize_known(c);
+    for (int i = 0; i < 400 && !check_failed(c); i++) {
+        int kind = i % 8;
+        size_t n = i < 80 ? (size_t)i : check_below(c, 8) == 0 ? 6912 : check_between(c, 0, 300);
+        float *x;
+
+        check_case(c, "n %zu, kind %d", n, kind);
+        x = check_in(c, n, sizeof *x);
+        for (size_t j = 0; j < n; j++)
+            x[j] = row_value(c, kind, j);
+        quantize_compare(c, x, n);
+    }
+}
+
+void check_i32_scale(struct check *c)
+{
+    for (size_t i = 0; i < 200 && !check_failed(c); i++) {
+        size_t n = i < 70 ? i : check_between(c, 0, 3000);
+        float a = 0.01f + fabsf(check_float(c, 500.0f)), w = check_float(c, 3.0f), *out;
+        int32_t *y;
+
+        check_case(c, "n %zu", n);
+        y = check_in(c, n, sizeof *y);
+        out = check_out(c, n, sizeof *out);
+        for (size_t j = 0; j < n; j++)
+            y[j] = (int32_t)(uint32_t)check_random(c) >> check_below(c, 24);
+        check_call(c);
+        c->kernels->i32_scale(y, out, a, w, n);
+        check_done(c);
+        for (size_t j = 0; j < n; j++) {
+            volatile float expected = (float)y[j];
+
+            expected = expected / a;
+            expected = expected * w;
+            check_exact(c, "out", j, out[j], expected);
+        }
+    }
+}
