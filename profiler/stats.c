@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ * Intervals and rank tests. */
+#include "profiler/stats.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base.h"
+
+#define Z95 1.959963984540054
+
+struct bn_interval bn_stats_share(double k, double n)
+{
+    if (!(n > 0))
+        return (struct bn_interval){0, 1};
+    double z2 = Z95 * Z95, p = k / n;
+    double middle = (p + z2 / (2 * n)) / (1 + z2 / n);
+    double half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n));
+    return (struct bn_interval){k <= 0 ? 0 : fmax(0, middle - half), k >= n ? 1 : fmin(1, middle + half)};
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x, y;
+
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+void bn_stats_sort(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, compare_doubles);
+}
+
+double bn_stats_percentile(const double *sorted, size_t n, double q)
+{
+    double at = q * (double)(n - 1);
+    size_t low = (size_t)at;
+
+    if (low + 1 >= n)
+        return sorted[n - 1];
+    return sorted[low] + (at - (double)low) * (sorted[low + 1] - sorted[low]);
+}
+
+double bn_stats_median(double *values, size_t n)
+{
+    bn_stats_sort(values, n);
+    return bn_stats_percentile(values, n, 0.5);
+}
+
+/* splitmix64: one addition and a finaliser a number, any seed will do. */
+uint64_t bn_stats_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Percentile bootstrap: resample the units with replacement, take the ratio of the sums each time. */
+struct bn_interval bn_stats_bootstrap_ratio(const double *num, const double *den, size_t n)
+{
+    enum { RESAMPLES = 1000 };
+    double ratios[RESAMPLES];
+    uint64_t state = 42;
+
+    if (n < 2)
+        return (struct bn_interval){NAN, NAN};
+    for (int r = 0; r < RESAMPLES; r++) {
+        double sum_num = 0, sum_den = 0;
+        for (size_t i = 0; i < n; i++) {
+            size_t pick = (size_t)(((__uint128_t)bn_stats_random(&state) * n) >> 64);
+            sum_num += num[pick];
+            sum_den += den[pick];
+        }
+        ratios[r] = sum_den > 0 ? sum_num / sum_den : 0;
+    }
+    bn_stats_sort(ratios, RESAMPLES);
+    return (struct bn_interval){bn_stats_percentile(ratios, RESAMPLES, 0.025),
+                                bn_stats_percentile(ratios, RESAMPLES, 0.975)};
+}
+
+/* ---- Mann-Whitney ---- */
+
+struct ranked {
+    double value;
+    bool in_a;
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+
+    return (x->value > y->value) - (x->value < y->value);
+}
+
+/* How many of the C(n + m, n) orders have U <= u, as a share. The counts fit 64 bits for n, m <= 8. */
+static double exact_tail(size_t n, size_t m, size_t u_max)
+{
+    uint64_t count[9][65] = {{0}}; /* [elements of a placed][U so far] */
+    uint64_t all = 0, tail = 0;
+
+    /* Walk the merged order: placing an element of a adds the number of b's before it. Sum over b's one at a
+     * time. */
+    count[0][0] = 1;
+    for (size_t b = 0; b <= m; b++)
+        for (size_t a = 1; a <= n; a++)
+            for (size_t u = b; u <= n * m; u++)
+                count[a][u] += count[a - 1][u - b];
+    for (size_t u = 0; u <= n * m; u++) {
+        all += count[n][u];
+        tail += u <= u_max ? count[n][u] : 0;
+    }
+    return (double)tail / (double)all;
+}
+
+static double normal_p(double u, double n, double m, double ties)
+{
+    double total = n + m;
+    double variance = n * m / 12 * (total + 1 - ties / (total * (total - 1)));
+    double z = fabs(u - n * m / 2) - 0.5; /* continuity */
+
+    if (!(variance > 0))
+        return 1;
+    return z <= 0 ? 1 : erfc(z / sqrt(variance) / sqrt(2));
+}
+
+double bn_stats_mann_whitney(const double *a, size_t n, const double *b, size_t m)
+{
+    if (n == 0 || m == 0)
+        return 1;
+    struct ranked *all = bn_xcalloc(n + m, sizeof *all);
+    double rank_sum = 0, ties = 0;
+
+    for (size_t i = 0; i < n; i++)
+        all[i] = (struct ranked){a[i], true};
+    for (size_t i = 0; i < m; i++)
+        all[n + i] = (struct ranked){b[i], false};
+    qsort(all, n + m, sizeof *all, compare_ranked);
+    for (size_t i = 0, k; i < n + m; i = k) {
+        for (k = i; k < n + m && all[k].value == all[i].value; k++)
+            ;
+        double t = (double)(k - i), rank = ((double)i + (double)k + 1) / 2;
+        ties += t * t * t - t;
+        for (size_t j = i; j < k; j++)
+            rank_sum += all[j].in_a ? rank : 0;
+    }
+    free(all);
+    double u = rank_sum - (double)n * ((double)n + 1) / 2;
+    if (ties > 0 || n > 8 || m > 8)
+        return normal_p(u, (double)n, (double)m, ties);
+    double smaller = fmin(u, (double)n * (double)m - u);
+    return fmin(1, 2 * exact_tail(n, m, (size_t)smaller));
+}
