@@ -7,9 +7,10 @@
 
 struct bn_tokenizer; /* immutable once loaded, except for encode's scratch: one thread at a time */
 
-/* From the metadata of an open GGUF; keeps pointers into it, so the GGUF must outlive it. A file without tensors will do.
- * pre-tokenizer: "llama-bpe" where tokenizer.ggml.pre says so, or where it is missing and the vocabulary has 128256
- * tokens; a warning line for any other missing one goes to `warning` (may be NULL). */
+/* From the metadata of an open GGUF; keeps pointers into it, so the GGUF must outlive it. A file without
+ * tensors will do. pre-tokenizer: "llama-bpe" where tokenizer.ggml.pre says so, or where it is missing and
+ * the vocabulary has 128256 tokens; a warning line for any other missing one goes to `warning` (may be NULL).
+ */
 int bn_tokenizer_load(struct bn_tokenizer **out, const struct bn_gguf *gguf, struct bn_err *err);
 
 /* From a Hugging Face tokenizer.json (BPE; merges as strings or pairs, added_tokens, ignore_merges,
@@ -26,6 +27,8 @@ int32_t bn_tokenizer_eos(const struct bn_tokenizer *tok);   /* -1 = none */
 bool bn_tokenizer_add_bos(const struct bn_tokenizer *tok);  /* what the file asks for */
 /* Id of the token that is spelled so (special ones included), or -1. */
 int32_t bn_tokenizer_find(const struct bn_tokenizer *tok, const char *token);
+/* A control or unknown token: no text of its own. False for an id outside the vocabulary. */
+bool bn_tokenizer_is_special(const struct bn_tokenizer *tok, uint32_t id);
 
 struct bn_ids {
     uint32_t *p;
@@ -36,12 +39,15 @@ void bn_ids_free(struct bn_ids *ids);
 
 /* Append the ids of `text` (any bytes; invalid UTF-8 survives a round trip). bos: put the BOS first.
  * special: spellings of special tokens in the text become those tokens; otherwise they are plain text.
- * Near linear in the text's length. -1: a vocabulary that lacks needed byte tokens, or out of PCRE2's limits. */
-int bn_tokenizer_encode(struct bn_tokenizer *tok, struct bn_str text, bool bos, bool special, struct bn_ids *ids,
-                        struct bn_err *err);
+ * Near linear in the text's length. -1: a vocabulary that lacks needed byte tokens, or out of PCRE2's limits.
+ */
+int bn_tokenizer_encode(struct bn_tokenizer *tok, struct bn_str text, bool bos, bool special,
+                        struct bn_ids *ids, struct bn_err *err);
 
-/* Append one token's bytes. special: spell special tokens out, else they are empty. `first`: this is the first
- * token of the text (SentencePiece drops its leading space there). An id outside the vocabulary appends nothing. */
-void bn_tokenizer_decode(const struct bn_tokenizer *tok, uint32_t id, bool first, bool special, struct bn_buf *out);
+/* Append one token's bytes. special: spell special tokens out, else they are empty. `first`: this is the
+ * first token of the text (SentencePiece drops its leading space there). An id outside the vocabulary appends
+ * nothing. */
+void bn_tokenizer_decode(const struct bn_tokenizer *tok, uint32_t id, bool first, bool special,
+                         struct bn_buf *out);
 
 #endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * What a tokenizer is made of; for tokenizer.c and the loaders that fill it. */
+#ifndef CORE_TOKENIZER_PARTS_H
+#define CORE_TOKENIZER_PARTS_H
+
+#include "core/bpe.h"
+#include "core/pretokenize.h"
+#include "core/special.h"
+#include "core/spm.h"
+#include "core/tokenizer.h"
+
+struct bn_tokenizer {
+    struct bn_arena arena;
+    struct bn_vocab vocab;
+    struct bn_special special;
+    bool is_spm; /* else byte-level BPE */
+    struct bn_spm spm;
+    struct bn_bpe bpe;
+    struct bn_pretokenizer *pre;
+    bool bpe_prefix_space; /* ByteLevel's add_prefix_space: a space before text that starts with none */
+    bool add_bos;
+    int32_t bos, eos; /* -1 = none */
+    struct bn_buf warning;
+
+    /* scratch of encode */
+    struct bn_merger merger;
+    struct bn_buf line;
+};
+
+/* Build the tables that both loaders need, once every token has been appended to tok->vocab: the hash table
+ * over the vocabulary and the special tokens. */
+void bn_tokenizer_index(struct bn_tokenizer *tok);
+
+/* Id of the first of these special tokens that the vocabulary has (`names` ends with NULL), or -1. */
+int32_t bn_tokenizer_usual(const struct bn_tokenizer *tok, const char *const *names);
+
+#endif
