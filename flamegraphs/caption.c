@@ -50,13 +50,13 @@ static char *what_of(const struct bn_profile *p, const struct bn_view *view)
     if (p->run.known)
         bn_buf_printf(&b, " · %u thread%s · kernel %s, %s", p->run.threads, p->run.threads == 1 ? "" : "s",
                       or_unknown(p->run.kernel), or_unknown(p->run.cpu_used));
-    bn_buf_printf(&b, " · %s · run %s", or_unknown(p->started), or_unknown(p->run_id));
+    bn_buf_printf(&b, " · %s · run %s", p->started ? p->started : "date unknown", or_unknown(p->run_id));
     return b.p;
 }
 
 static void put_rate(struct bn_buf *b, const struct bn_profile_quality *q)
 {
-    bn_buf_printf(b, " · %s, ", or_unknown(q->event));
+    bn_buf_printf(b, " · %s, ", q->event ? q->event : "event unknown");
     if (isnan(q->asked_hz))
         bn_buf_puts(b, "asked rate unknown, ");
     else
