@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * Private to core/reference*.c: the checked model as the reference sees it. */
+#ifndef CORE_REFERENCE_MODEL_H
+#define CORE_REFERENCE_MODEL_H
+
+#include "core/gguf.h"
+
+/* A weight matrix in the file: rows of k values. */
+struct reference_matrix {
+    const uint8_t *data;
+    uint32_t type;
+    uint64_t k, rows;
+};
+
+/* A projection: matrix, then factor, then bias. */
+struct reference_linear {
+    struct reference_matrix w;
+    double factor; /* of a separate .scale tensor, else 1 */
+    double *bias;  /* [w.rows] or NULL */
+};
+
+struct reference_layer {
+    double *attn_norm, *attn_sub_norm, *ffn_norm, *ffn_sub_norm; /* the sub-norms are NULL without */
+    struct reference_linear q, k, v, o, gate, up, down;
+};
+
+struct reference_model {
+    bool relu2;       /* squared ReLU, else SiLU */
+    bool sub_norms;   /* attn_sub_norm and ffn_sub_norm */
+    bool interleaved; /* RoPE turns neighbours, else the two halves */
+    uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab, head_dim, n_rot;
+    double eps;
+    double *rope_rate; /* [n_rot / 2] radians a position */
+    struct reference_matrix embedding, output;
+    double *output_norm;
+    struct reference_layer *layers;
+};
+
+/* Fill `model` from the file, with memory from `arena`. 0, or -1 with a message. */
+int bn_reference_load(struct reference_model *model, const struct bn_gguf *gguf, struct bn_arena *arena,
+                      struct bn_err *err);
+
+/* Value i of row r of a float matrix (F32, F16 or BF16), exact. */
+double bn_reference_value(const struct reference_matrix *m, uint64_t r, uint64_t i);
+
+#endif
