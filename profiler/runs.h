@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ * Where recordings live: bnprof.data/<YYYYMMDD-HHMMSS>-<format>[-N]/, and how RUN names one. */
+#ifndef PROFILER_RUNS_H
+#define PROFILER_RUNS_H
+
+#include <time.h>
+
+#include "core/base.h"
+
+/* The folder of recordings: `option` if given, else $BNPROF_DIR, else "bnprof.data". */
+const char *bn_runs_base(const char *option);
+
+/* Make a new run folder (and base, if need be). A taken name gets -2, -3, …; nothing is ever overwritten.
+ * Characters of `format` that do not belong in a file name become '_'. *run_dir and *run_id are the caller's
+ * to free. */
+int bn_runs_create_dir(const char *base, const char *format, time_t when, char **run_dir, char **run_id,
+                       struct bn_err *err);
+
+/* Point base/latest, a relative link, at the run; replaced in one step. */
+int bn_runs_set_latest(const char *base, const char *run_id, struct bn_err *err);
+
+struct bn_run_entry {
+    char *id;
+    bool partial; /* has profile.part, but no profile.json */
+};
+
+struct bn_run_list {
+    struct bn_run_entry *entries; /* newest first: by date and time, then by number */
+    size_t n, capacity;
+};
+
+/* A missing base is an empty list. */
+int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err);
+void bn_run_list_free(struct bn_run_list *list);
+
+/* The folder of the run that `spec` names: a folder, a profile file, latest (NULL), previous (= latest~1),
+ * latest~N, or a run id. *dir is the caller's to free. When spec is a profile file that is no "profile.json"
+ * in a folder of its own, *file is that file, else NULL. -1: what was asked for, and what there is. */
+int bn_runs_resolve(const char *base, const char *spec, char **dir, char **file, struct bn_err *err);
+
+#endif
