@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The pool: each worker has a ticket number of its own; the caller raises it to hand out a job.
+ * The pool: a job is cut into chunks, and whoever is awake takes the next one, the caller too. A worker that
+ * the system has not scheduled holds nobody up; only a chunk that was taken is waited for.
  *
- * Both sides wait alike: a short spin, because the next job or the last worker is often microseconds away,
+ * Both sides wait alike: a short spin, because the next job or the last chunk is often microseconds away,
  * then a futex, so that a waiting thread never takes the core from a working one. With more threads than
  * cores nobody spins. Waiting is marked as the stage `wait`. */
 #include "core/pool.h"
@@ -20,30 +21,40 @@
 
 #include "core/scope.h"
 
-enum { SPIN_NS = 30 * 1000, SPINS_A_CLOCK_READ = 16, CACHE_LINE = 64 };
-
-struct part {
-    bn_pool_fn *fn; /* NULL ends the worker */
-    void *arg;
-    size_t begin, end;
-    struct bn_scope_place place;
+enum {
+    SPIN_NS = 30 * 1000,
+    SPINS_A_CLOCK_READ = 16,
+    CHUNKS_A_THREAD = 16,
+    CHUNK_COST = BN_POOL_GRAIN / 4, /* a chunk is no smaller: taking one costs a tenth of a microsecond */
+    CACHE_LINE = 64,
 };
 
 struct worker {
-    _Alignas(CACHE_LINE) _Atomic uint32_t ticket; /* raised by the caller: `part` is ready */
+    _Alignas(CACHE_LINE) _Atomic uint32_t ticket; /* raised by the caller: look for chunks */
     _Atomic uint32_t asleep;
-    struct part part;
     struct bn_scope_place start_place;
     struct bn_pool *pool;
     unsigned index;
     pthread_t thread;
 };
 
+/* Written by the caller while no chunk is left or unfinished, read only by those who hold one: never both. */
+struct job {
+    bn_pool_fn *fn;
+    void *arg;
+    size_t n_items, multiple, n_cuts;
+    uint32_t n_chunks;
+    struct bn_scope_place place;
+};
+
 struct bn_pool {
-    _Alignas(CACHE_LINE) _Atomic uint32_t pending; /* workers that have not finished the current job */
+    _Alignas(CACHE_LINE) _Atomic uint32_t left; /* chunks of the job that nobody has taken */
+    _Alignas(CACHE_LINE) _Atomic uint32_t unfinished;
     _Atomic uint32_t caller_asleep;
+    _Atomic bool closing;
     unsigned n_threads;
     uint64_t spin_ns;
+    struct job job;
     struct worker workers[]; /* [n_threads]; 0 stands for the caller and is not used */
 };
 
@@ -100,6 +111,57 @@ static uint32_t wait_while(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32
     return value;
 }
 
+/* Take a chunk of the current job, whichever that is by now. */
+static bool take(struct bn_pool *pool, uint32_t *chunk)
+{
+    uint32_t left = atomic_load(&pool->left);
+
+    while (left) {
+        if (atomic_compare_exchange_weak(&pool->left, &left, left - 1)) {
+            *chunk = pool->job.n_chunks - left;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void work(struct bn_pool *pool, uint32_t chunk, unsigned worker)
+{
+    const struct job *job = &pool->job;
+    size_t begin = job->n_cuts * chunk / job->n_chunks * job->multiple;
+    size_t end = bn_min_size(job->n_cuts * (chunk + 1) / job->n_chunks * job->multiple, job->n_items);
+
+    job->fn(job->arg, begin, end, worker);
+    if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_asleep))
+        futex_wake(&pool->unfinished);
+}
+
+static bool same_place(struct bn_scope_place a, struct bn_scope_place b)
+{
+    return a.node == b.node && a.layer == b.layer && a.step == b.step;
+}
+
+/* Chunks until there are none, under the stage of their job. *place: the stage worked in last. */
+static void work_as_worker(struct bn_pool *pool, unsigned index, struct bn_scope_place *place)
+{
+    bool adopted = false;
+    uint32_t chunk;
+
+    while (take(pool, &chunk)) {
+        if (adopted && !same_place(*place, pool->job.place)) {
+            bn_scope_release();
+            adopted = false;
+        }
+        *place = pool->job.place;
+        if (!adopted)
+            bn_scope_adopt(*place);
+        adopted = true;
+        work(pool, chunk, index);
+    }
+    if (adopted)
+        bn_scope_release();
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
@@ -111,29 +173,20 @@ static void *worker_main(void *arg)
     snprintf(name, sizeof name, "bn-worker-%u", w->index);
     pthread_setname_np(pthread_self(), name);
     bn_scope_thread_begin(name);
-    for (;;) {
+    while (!atomic_load(&pool->closing)) {
         bn_scope_adopt(place); /* the stage worked in last is the one waited in */
         bn_scope_enter(BN_STAGE_WAIT);
         seen = wait_while(&w->ticket, seen, &w->asleep, pool->spin_ns);
         bn_scope_leave();
         bn_scope_release();
-        const struct part *part = &w->part;
-        if (!part->fn)
-            break;
-        place = part->place;
-        bn_scope_adopt(place);
-        part->fn(part->arg, part->begin, part->end, w->index);
-        bn_scope_release();
-        if (atomic_fetch_sub(&pool->pending, 1) == 1 && atomic_load(&pool->caller_asleep))
-            futex_wake(&pool->pending);
+        work_as_worker(pool, w->index, &place);
     }
     bn_scope_thread_end();
     return NULL;
 }
 
-static void hand_out(struct worker *w, struct part part)
+static void call(struct worker *w)
 {
-    w->part = part;
     atomic_fetch_add(&w->ticket, 1);
     if (atomic_load(&w->asleep))
         futex_wake(&w->ticket);
@@ -141,35 +194,36 @@ static void hand_out(struct worker *w, struct part part)
 
 static void wait_for_workers(struct bn_pool *pool)
 {
-    uint32_t pending = atomic_load(&pool->pending);
+    uint32_t unfinished = atomic_load(&pool->unfinished);
 
-    if (pending == 0)
+    if (unfinished == 0)
         return;
     BN_SCOPE(WAIT);
-    while (pending != 0)
-        pending = wait_while(&pool->pending, pending, &pool->caller_asleep, pool->spin_ns);
+    while (unfinished != 0)
+        unfinished = wait_while(&pool->unfinished, unfinished, &pool->caller_asleep, pool->spin_ns);
 }
 
 void bn_pool_run(struct bn_pool *pool, bn_pool_fn *fn, void *arg, size_t n_items, size_t multiple,
                  uint64_t cost)
 {
-    size_t n_cuts = (n_items + multiple - 1) / multiple;
-    size_t n_parts = bn_min_size(bn_min_size(pool->n_threads, n_cuts), cost / BN_POOL_GRAIN);
-
     assert(multiple > 0);
-    if (n_parts <= 1) {
+    size_t n_cuts = (n_items + multiple - 1) / multiple;
+    size_t n_threads = bn_min_size(bn_min_size(pool->n_threads, n_cuts), cost / BN_POOL_GRAIN);
+    size_t n_chunks = bn_min_size(bn_min_size(n_threads * CHUNKS_A_THREAD, n_cuts), cost / CHUNK_COST);
+    uint32_t chunk;
+
+    if (n_threads <= 1) {
         if (n_items)
             fn(arg, 0, n_items, 0);
         return;
     }
-    struct part part = {.fn = fn, .arg = arg, .place = bn_scope_here()};
-    atomic_store(&pool->pending, (uint32_t)(n_parts - 1));
-    for (size_t i = 1; i < n_parts; i++) {
-        part.begin = n_cuts * i / n_parts * multiple;
-        part.end = bn_min_size(n_cuts * (i + 1) / n_parts * multiple, n_items);
-        hand_out(&pool->workers[i], part);
-    }
-    fn(arg, 0, n_cuts / n_parts * multiple, 0);
+    pool->job = (struct job){fn, arg, n_items, multiple, n_cuts, (uint32_t)n_chunks, bn_scope_here()};
+    atomic_store(&pool->unfinished, (uint32_t)n_chunks);
+    atomic_store(&pool->left, (uint32_t)n_chunks);
+    for (size_t i = 1; i < n_threads; i++)
+        call(&pool->workers[i]);
+    while (take(pool, &chunk))
+        work(pool, chunk, 0);
     wait_for_workers(pool);
 }
 
@@ -213,8 +267,9 @@ void bn_pool_close(struct bn_pool *pool)
 {
     if (!pool)
         return;
+    atomic_store(&pool->closing, true);
     for (unsigned i = 1; i < pool->n_threads; i++)
-        hand_out(&pool->workers[i], (struct part){.fn = NULL});
+        call(&pool->workers[i]);
     for (unsigned i = 1; i < pool->n_threads; i++)
         pthread_join(pool->workers[i].thread, NULL);
     free(pool);

@@ -26,10 +26,11 @@ unsigned bn_pool_threads(const struct bn_pool *pool);
 /* Cores that this process may run on, 1 … BN_POOL_MAX_THREADS. */
 unsigned bn_pool_cores(void);
 
-/* Call fn on contiguous parts of 0 … n_items-1, one part a thread, cut at multiples of `multiple`; returns
- * when all are done. `cost` estimates the whole job in bytes moved through a core (see BN_POOL_GRAIN): small
- * jobs get fewer threads, down to the caller alone. Workers carry the caller's stage. Allocates: nothing.
- * Cannot fail. */
+/* Call fn on 0 … n_items-1, in contiguous chunks cut at multiples of `multiple`, on as many threads as are
+ * worth it; returns when all are done. `cost` estimates the whole job in bytes moved through a core (see
+ * BN_POOL_GRAIN): small jobs get fewer threads, down to the caller alone, which then gets one call. A thread
+ * may get several chunks, in any order. Workers carry the caller's stage. Allocates: nothing. Cannot fail.
+ * Must not be nested. */
 void bn_pool_run(struct bn_pool *pool, bn_pool_fn *fn, void *arg, size_t n_items, size_t multiple,
                  uint64_t cost);
 
