@@ -55,10 +55,22 @@ static struct bn_bpe_pair *find_pair(const struct bn_bpe *bpe, uint32_t left, ui
 
 /* ---- the merge table ---- */
 
-static int no_token(uint32_t rank, struct bn_str line, const char *which, struct bn_err *err)
+int bn_bpe_split_line(struct bn_str line, struct bn_bpe_merge *merge)
 {
-    return bn_err_set(err, "merge %u, \"%.*s\": %s is not in the vocabulary", rank,
-                      (int)bn_min_size(line.n, SHOWN_BYTES), line.p, which);
+    const char *blank = line.n > 2 ? memchr(line.p + 1, ' ', line.n - 2) : NULL;
+
+    if (!blank)
+        return -1;
+    merge->left = (struct bn_str){line.p, (size_t)(blank - line.p)};
+    merge->right = (struct bn_str){blank + 1, line.n - merge->left.n - 1};
+    return 0;
+}
+
+static int no_token(uint32_t rank, const struct bn_bpe_merge *line, const char *which, struct bn_err *err)
+{
+    return bn_err_set(err, "merge %u, \"%.*s %.*s\": %s is not in the vocabulary", rank,
+                      (int)bn_min_size(line->left.n, SHOWN_BYTES), line->left.p,
+                      (int)bn_min_size(line->right.n, SHOWN_BYTES), line->right.p, which);
 }
 
 static struct side make_side(const struct bn_vocab *vocab, const char *bytes, size_t n)
@@ -69,23 +81,17 @@ static struct side make_side(const struct bn_vocab *vocab, const char *bytes, si
     return side;
 }
 
-/* A blank at the very start would belong to the left side. `bytes` takes at most line.n bytes. */
-static int parse_merge(const struct bn_vocab *vocab, struct merge *m, char *bytes, struct bn_str line,
-                       uint32_t rank, struct bn_err *err)
+/* Spell a merge's two sides out at `bytes`, hash them and what they give. Returns the end of the bytes. */
+static char *spell_merge(const struct bn_vocab *vocab, struct merge *m, char *bytes,
+                         const struct bn_bpe_merge *line)
 {
-    const char *blank = line.n > 2 ? memchr(line.p + 1, ' ', line.n - 1) : NULL;
+    size_t n_left = bn_vocab_spell(line->left, BN_SPELLING_BYTE_LEVEL, bytes);
+    size_t n_right = bn_vocab_spell(line->right, BN_SPELLING_BYTE_LEVEL, bytes + n_left);
 
-    if (!blank || blank == line.p + line.n - 1)
-        return bn_err_set(err, "merge %u, \"%.*s\": two tokens with a blank between them expected", rank,
-                          (int)bn_min_size(line.n, SHOWN_BYTES), line.p);
-    struct bn_str left = {line.p, (size_t)(blank - line.p)};
-    struct bn_str right = {blank + 1, line.n - left.n - 1};
-    size_t n_left = bn_vocab_spell(left, BN_SPELLING_BYTE_LEVEL, bytes);
-    size_t n_right = bn_vocab_spell(right, BN_SPELLING_BYTE_LEVEL, bytes + n_left);
     m->left = make_side(vocab, bytes, n_left);
     m->right = make_side(vocab, bytes + n_left, n_right);
     m->joined = make_side(vocab, bytes, n_left + n_right);
-    return 0;
+    return bytes + n_left + n_right;
 }
 
 static void prefetch_tokens(const struct bn_vocab *vocab, const struct merge *m)
@@ -100,8 +106,8 @@ static void find_side(const struct bn_vocab *vocab, struct side *side)
     side->id = bn_vocab_find_hashed(vocab, side->bytes, side->n, side->hash);
 }
 
-static int find_sides(const struct bn_bpe *bpe, struct merge *m, struct bn_str line, uint32_t rank,
-                      struct bn_err *err)
+static int find_sides(const struct bn_bpe *bpe, struct merge *m, const struct bn_bpe_merge *line,
+                      uint32_t rank, struct bn_err *err)
 {
     find_side(bpe->vocab, &m->left);
     find_side(bpe->vocab, &m->right);
@@ -116,22 +122,22 @@ static int find_sides(const struct bn_bpe *bpe, struct merge *m, struct bn_str l
     return 0;
 }
 
-static int add_group(struct bn_bpe *bpe, struct bn_buf *bytes, const struct bn_str *lines, uint32_t n,
+static int add_group(struct bn_bpe *bpe, struct bn_buf *scratch, const struct bn_bpe_merge *lines, uint32_t n,
                      uint32_t first_rank, struct bn_err *err)
 {
     struct merge group[GROUP];
-    size_t total = 0, at = 0;
+    size_t total = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        total += lines[i].n;
-    bn_grow(&bytes->p, &bytes->capacity, total + 1, 1);
-    for (uint32_t i = 0; i < n; at += lines[i++].n)
-        if (parse_merge(bpe->vocab, &group[i], bytes->p + at, lines[i], first_rank + i, err) != 0)
-            return -1;
+        total += lines[i].left.n + lines[i].right.n;
+    bn_grow(&scratch->p, &scratch->capacity, total + 1, 1);
+    char *bytes = scratch->p;
+    for (uint32_t i = 0; i < n; i++)
+        bytes = spell_merge(bpe->vocab, &group[i], bytes, &lines[i]);
     for (uint32_t i = 0; i < n; i++)
         prefetch_tokens(bpe->vocab, &group[i]);
     for (uint32_t i = 0; i < n; i++)
-        if (find_sides(bpe, &group[i], lines[i], first_rank + i, err) != 0)
+        if (find_sides(bpe, &group[i], &lines[i], first_rank + i, err) != 0)
             return -1;
     for (uint32_t i = 0; i < n; i++) {
         const struct merge *m = &group[i];
@@ -142,17 +148,17 @@ static int add_group(struct bn_bpe *bpe, struct bn_buf *bytes, const struct bn_s
     return 0;
 }
 
-int bn_bpe_add_merges(struct bn_bpe *bpe, const struct bn_str *lines, uint32_t n, uint32_t first_rank,
+int bn_bpe_add_merges(struct bn_bpe *bpe, const struct bn_bpe_merge *merges, uint32_t n, uint32_t first_rank,
                       struct bn_err *err)
 {
-    struct bn_buf bytes = {0};
+    struct bn_buf scratch = {0};
     int status = 0;
 
     for (uint32_t i = 0; i < n && status == 0; i += GROUP) {
         uint32_t count = n - i < GROUP ? n - i : GROUP;
-        status = add_group(bpe, &bytes, lines + i, count, first_rank + i, err);
+        status = add_group(bpe, &scratch, merges + i, count, first_rank + i, err);
     }
-    bn_buf_free(&bytes);
+    bn_buf_free(&scratch);
     return status;
 }
 

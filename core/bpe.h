@@ -7,6 +7,9 @@
 #include "core/tokenizer.h"
 #include "core/vocab.h"
 
+/* More merges than this are a damaged file. */
+#define BN_BPE_MAX_MERGES (1u << 24)
+
 struct bn_bpe_pair {
     uint32_t left, right;
     uint32_t rank;
@@ -24,10 +27,18 @@ struct bn_bpe {
 /* An indexed vocabulary, which must outlive it, and room for n_merges merges in the arena. */
 void bn_bpe_init(struct bn_bpe *bpe, struct bn_arena *arena, const struct bn_vocab *vocab, uint32_t n_merges);
 
-/* Add n merges of increasing rank, the first of which is first_rank; line i is "left right" in GPT-2
- * spelling. Of two for one pair the first counts. -1 with a message that begins "merge N" when a line is no
- * pair or a side or the result is no token of the vocabulary. */
-int bn_bpe_add_merges(struct bn_bpe *bpe, const struct bn_str *lines, uint32_t n, uint32_t first_rank,
+/* One line of a merge table, in GPT-2 spelling. */
+struct bn_bpe_merge {
+    struct bn_str left, right;
+};
+
+/* "left right" at its blank. -1 when it is not two spellings with a blank between them. */
+int bn_bpe_split_line(struct bn_str line, struct bn_bpe_merge *merge);
+
+/* Add n merges, the first of which has rank first_rank and the others the following ones. Of two for one pair
+ * the first counts. -1 with a message that begins "merge N" when a side or the result is no token of the
+ * vocabulary. */
+int bn_bpe_add_merges(struct bn_bpe *bpe, const struct bn_bpe_merge *merges, uint32_t n, uint32_t first_rank,
                       struct bn_err *err);
 
 /* Append the ids of one word (of fewer than 2^32 - 1 bytes). -1: the vocabulary lacks one of its bytes. */

@@ -26,10 +26,7 @@ struct bn_pretokenizer {
 
 /* ---- named pre-tokenizers (docs/formats.md#tokenizer) ---- */
 
-/* Unicode's White_Space. Not \s: PCRE2 counts U+180E in, the libraries that the vocabularies were made with
- * do not. */
-#define SPACE                                                                                                \
-    "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACE          BN_REGEX_SPACE
 #define SYMBOL         "[^" SPACE "\\p{L}\\p{N}]+"
 #define TRAILING_SPACE "[" SPACE "]+(?![^" SPACE "])"
 

@@ -19,6 +19,11 @@ struct bn_pretokenizer; /* one thread at a time */
 struct bn_pretokenizer *bn_pretokenizer_new(void);
 void bn_pretokenizer_free(struct bn_pretokenizer *pre);
 
+/* Unicode's White_Space as the inside of a set. Not \s: PCRE2 counts U+180E in, the libraries that the
+ * vocabularies were made with do not. */
+#define BN_REGEX_SPACE                                                                                       \
+    "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+
 /* Append a stage, which splits what the stages before it left. literal: the pattern is plain text, else PCRE2
  * with Unicode properties. -1: PCRE2's message and the place in the pattern. */
 int bn_pretokenizer_add(struct bn_pretokenizer *pre, struct bn_str pattern, bool literal, enum bn_split split,
@@ -28,6 +33,10 @@ int bn_pretokenizer_add(struct bn_pretokenizer *pre, struct bn_str pattern, bool
  * whether whole words that are tokens skip the merges there. False when the name is unknown; nothing is added
  * then. */
 bool bn_pretokenizer_add_named(struct bn_pretokenizer *pre, struct bn_str name, bool *ignore_merges);
+
+/* A regular expression of Oniguruma, which tokenizer.json files are written for, in PCRE2's dialect, appended
+ * to out. -1: it uses something that means another thing there (intersections, nested sets, \h, {n,m}+). */
+int bn_regex_from_oniguruma(struct bn_str pattern, struct bn_buf *out, struct bn_err *err);
 
 typedef int bn_word_fn(void *context, struct bn_str word, struct bn_err *err);
 

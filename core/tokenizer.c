@@ -32,14 +32,28 @@ void bn_tokenizer_index(struct bn_tokenizer *tok)
     bn_special_sort(&tok->special);
 }
 
-int32_t bn_tokenizer_usual(const struct bn_tokenizer *tok, const char *const *names)
+static int32_t first_of(const struct bn_tokenizer *tok, const char *const *names, size_t n)
 {
-    for (; *names; names++) {
-        const struct bn_special_entry *hit = bn_special_find(&tok->special, bn_str_from(*names));
+    for (size_t i = 0; i < n; i++) {
+        const struct bn_special_entry *hit = bn_special_find(&tok->special, bn_str_from(names[i]));
         if (hit)
             return (int32_t)hit->id;
     }
     return -1;
+}
+
+int32_t bn_tokenizer_usual_bos(const struct bn_tokenizer *tok)
+{
+    static const char *const names[] = {"<|begin_of_text|>", "<s>"};
+
+    return first_of(tok, names, BN_COUNT(names));
+}
+
+int32_t bn_tokenizer_usual_eos(const struct bn_tokenizer *tok)
+{
+    static const char *const names[] = {"<|end_of_text|>", "<|endoftext|>", "</s>"};
+
+    return first_of(tok, names, BN_COUNT(names));
 }
 
 void bn_tokenizer_free(struct bn_tokenizer *tok)

@@ -131,14 +131,12 @@ static int load_id(const struct loader *l, const char *key, int32_t *id)
 /* Where the file does not name its BOS and EOS, or does not say whether to put BOS first. */
 static int load_bos_defaults(const struct loader *l, bool add_bos)
 {
-    static const char *const bos_names[] = {"<|begin_of_text|>", "<s>", NULL};
-    static const char *const eos_names[] = {"<|end_of_text|>", "<|endoftext|>", "</s>", NULL};
     struct bn_tokenizer *tok = l->tok;
 
     if (tok->bos < 0)
-        tok->bos = bn_tokenizer_usual(tok, bos_names);
+        tok->bos = bn_tokenizer_usual_bos(tok);
     if (tok->eos < 0)
-        tok->eos = bn_tokenizer_usual(tok, eos_names);
+        tok->eos = bn_tokenizer_usual_eos(tok);
     tok->add_bos = add_bos;
     if (bn_gguf_get_bool(l->gguf, "tokenizer.ggml.add_bos_token", &tok->add_bos, l->err) < 0)
         return -1;
@@ -178,22 +176,26 @@ static int load_merges(const struct loader *l)
     enum { BATCH = 1024 };
     const char *key = "tokenizer.ggml.merges";
     const struct bn_gguf_kv *merges;
-    struct bn_str lines[BATCH];
+    struct bn_bpe_merge batch[BATCH];
     struct bn_err err;
 
     if (find_array(l, key, BN_GGUF_STRING, "strings", 0, &merges) < 0)
         return -1;
     uint64_t count = merges ? merges->count : 0;
-    if (count > BN_VOCAB_MAX)
-        return fail(l, key, "at most %u merges expected, found %llu", BN_VOCAB_MAX,
+    if (count > BN_BPE_MAX_MERGES)
+        return fail(l, key, "at most %u merges expected, found %llu", BN_BPE_MAX_MERGES,
                     (unsigned long long)count);
     bn_bpe_init(&l->tok->bpe, &l->tok->arena, &l->tok->vocab, (uint32_t)count);
     const uint8_t *cursor = merges ? merges->value : NULL;
     for (uint32_t at = 0; at < count; at += BATCH) {
         uint32_t n = count - at < BATCH ? (uint32_t)count - at : BATCH;
-        for (uint32_t i = 0; i < n; i++)
-            lines[i] = bn_gguf_next_str(&cursor);
-        if (bn_bpe_add_merges(&l->tok->bpe, lines, n, at, &err) != 0)
+        for (uint32_t i = 0; i < n; i++) {
+            struct bn_str line = bn_gguf_next_str(&cursor);
+            if (bn_bpe_split_line(line, &batch[i]) != 0)
+                return fail(l, key, "merge %u, \"%.*s\": two tokens with a blank between them expected",
+                            at + i, (int)bn_min_size(line.n, 60), line.p);
+        }
+        if (bn_bpe_add_merges(&l->tok->bpe, batch, n, at, &err) != 0)
             return fail(l, key, "%s", err.msg);
     }
     return 0;

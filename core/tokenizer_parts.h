@@ -31,7 +31,8 @@ struct bn_tokenizer {
  * over the vocabulary and the special tokens. */
 void bn_tokenizer_index(struct bn_tokenizer *tok);
 
-/* Id of the first of these special tokens that the vocabulary has (`names` ends with NULL), or -1. */
-int32_t bn_tokenizer_usual(const struct bn_tokenizer *tok, const char *const *names);
+/* BOS and EOS by their usual names among the special tokens, for files that do not say; -1 = none. */
+int32_t bn_tokenizer_usual_bos(const struct bn_tokenizer *tok);
+int32_t bn_tokenizer_usual_eos(const struct bn_tokenizer *tok);
 
 #endif

@@ -44,7 +44,7 @@ struct bn_vocab {
 
 #define BN_VOCAB_NONE UINT32_MAX
 /* More tokens than this is a damaged file. */
-#define BN_VOCAB_MAX (1u << 24)
+#define BN_VOCAB_MAX (1u << 21)
 
 /* Room for `capacity` tokens whose spellings have spelling_bytes together (fewer than 2^32). All in the
  * arena. */
