@@ -25,7 +25,7 @@ void bn_maps_free(struct bn_maps *maps)
     bn_image_free(maps->vdso);
     free(maps->processes);
     free(maps->files);
-    free(maps->by_pid);
+    bn_idmap_free(&maps->by_pid);
     bn_maps_init(maps);
 }
 
@@ -36,27 +36,7 @@ void bn_maps_set_vdso(struct bn_maps *maps, const void *bytes, size_t n)
     maps->vdso = bn_image_from_bytes("[vdso]", bytes, n);
 }
 
-/* ---- processes: an open-addressed table from pid to the newest process, 0 = empty, else index + 1 ---- */
-
-static size_t slot_of(const struct bn_maps *maps, int32_t pid)
-{
-    size_t at = ((uint32_t)pid * 2654435761u) & (maps->cap_by_pid - 1);
-
-    while (maps->by_pid[at] && maps->processes[maps->by_pid[at] - 1]->pid != pid)
-        at = (at + 1) & (maps->cap_by_pid - 1);
-    return at;
-}
-
-static void grow_table(struct bn_maps *maps)
-{
-    if (maps->n_processes * 2 < maps->cap_by_pid)
-        return;
-    free(maps->by_pid);
-    maps->cap_by_pid = maps->cap_by_pid ? maps->cap_by_pid * 2 : 64;
-    maps->by_pid = bn_xcalloc(maps->cap_by_pid, sizeof *maps->by_pid);
-    for (size_t i = 0; i < maps->n_processes; i++)
-        maps->by_pid[slot_of(maps, maps->processes[i]->pid)] = (uint32_t)i + 1;
-}
+/* ---- processes ---- */
 
 static struct bn_process *new_process(struct bn_maps *maps, int32_t pid)
 {
@@ -66,15 +46,14 @@ static struct bn_process *new_process(struct bn_maps *maps, int32_t pid)
     process->serial = (uint32_t)maps->n_processes;
     bn_grow(&maps->processes, &maps->cap_processes, maps->n_processes + 1, sizeof(struct bn_process *));
     maps->processes[maps->n_processes++] = process;
-    grow_table(maps);
-    maps->by_pid[slot_of(maps, pid)] = (uint32_t)maps->n_processes;
+    bn_idmap_put(&maps->by_pid, (uint32_t)pid, 0, process->serial);
     return process;
 }
 
 static struct bn_process *find_process(struct bn_maps *maps, int32_t pid)
 {
-    uint32_t index = maps->cap_by_pid ? maps->by_pid[slot_of(maps, pid)] : 0;
-    return index ? maps->processes[index - 1] : NULL;
+    const uint32_t *index = bn_idmap_get(&maps->by_pid, (uint32_t)pid, 0);
+    return index ? maps->processes[*index] : NULL;
 }
 
 struct bn_process *bn_maps_process(struct bn_maps *maps, int32_t pid)

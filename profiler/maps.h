@@ -5,6 +5,7 @@
 #define PROFILER_MAPS_H
 
 #include "core/base.h"
+#include "profiler/idmap.h"
 #include "profiler/image.h"
 #include "profiler/records.h"
 
@@ -36,9 +37,8 @@ struct bn_maps {
     size_t n_processes, cap_processes;
     struct bn_mapped_file *files;
     size_t n_files, cap_files;
-    struct bn_image *vdso; /* owned; NULL = not known */
-    uint32_t *by_pid;      /* hash table of indices into processes, see maps.c */
-    size_t cap_by_pid;
+    struct bn_image *vdso;  /* owned; NULL = not known */
+    struct bn_idmap by_pid; /* the living process of a pid */
 };
 
 /* Where an address lies. */

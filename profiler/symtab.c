@@ -9,18 +9,22 @@
 #include <string.h>
 
 #include "profiler/image.h"
+#include "profiler/plt.h"
+
+enum { GLOBAL, WEAK, LOCAL };
 
 struct symbol {
     uint64_t start, end; /* end == start: size not told, settled after sorting */
     const char *name;
     bool function;   /* typed as one, or found to be one */
-    uint8_t binding; /* 0 global, 1 weak, 2 local: the smaller the better */
+    uint8_t binding; /* the smaller the better */
 };
 
 struct bn_symtab {
     struct symbol *items;
     size_t n, capacity;
-    uint64_t *max_end; /* largest end of items 0 … i */
+    uint64_t *max_end;     /* largest end of items 0 … i */
+    struct bn_arena names; /* made here, for linkage stubs */
 };
 
 /* ---- names ---- */
@@ -49,7 +53,7 @@ size_t bn_symtab_fold(const char *name)
 {
     size_t n = strcspn(name, "@"), cut = n;
 
-    if (n == 0)
+    if (n == 0 || strcmp(name + n, "@plt") == 0)
         return strlen(name);
     for (size_t end = n; end > 0;) {
         size_t dot = end;
@@ -181,7 +185,7 @@ static void add_chosen(struct bn_symtab *t, struct bn_image *image)
             void *at = useful_name(name) ? dlsym(handle, name) : NULL;
             const struct bn_fde *fde = at ? bn_fde_find(&image->fdes, (uintptr_t)at - own.bias) : NULL;
             if (fde)
-                add(t, (struct symbol){fde->start, fde->end, name, true, 1});
+                add(t, (struct symbol){fde->start, fde->end, name, true, WEAK});
         }
     }
     dlclose(handle);
@@ -191,7 +195,7 @@ static void add_chosen(struct bn_symtab *t, struct bn_image *image)
 static void add_entry(struct bn_symtab *t, const struct bn_image *image)
 {
     if (image->entry && bn_image_is_code(image, image->entry))
-        add(t, (struct symbol){image->entry, image->entry, "_start", false, 2});
+        add(t, (struct symbol){image->entry, image->entry, "_start", false, LOCAL});
 }
 
 /* ---- order ---- */
@@ -201,8 +205,8 @@ static size_t underscores(const char *s)
     return strspn(s, "_");
 }
 
-/* Of several names at one address the first one wins: functions before labels, global before weak before
- * local, then the plainest name. */
+/* Of several names at one address the first one wins: functions before labels, exported before local,
+ * then the plainest name ("snprintf" before "__snprintf"). */
 static int by_start_and_rank(const void *a, const void *b)
 {
     const struct symbol *x = a, *y = b;
@@ -211,10 +215,12 @@ static int by_start_and_rank(const void *a, const void *b)
         return x->start < y->start ? -1 : 1;
     if (x->function != y->function)
         return x->function ? -1 : 1;
-    if (x->binding != y->binding)
+    if ((x->binding == LOCAL) != (y->binding == LOCAL))
         return x->binding < y->binding ? -1 : 1;
     if (underscores(x->name) != underscores(y->name))
         return underscores(x->name) < underscores(y->name) ? -1 : 1;
+    if (x->binding != y->binding)
+        return x->binding < y->binding ? -1 : 1;
     size_t n = strlen(x->name), m = strlen(y->name);
     return n != m ? (n < m ? -1 : 1) : strcmp(x->name, y->name);
 }
@@ -247,6 +253,53 @@ static void settle_size(struct bn_symtab *t, const struct bn_image *image, size_
     s->end = section < end ? section : end;
 }
 
+/* Sort, settle sizes that were not told, and prepare the search. */
+static void settle(struct bn_symtab *t, const struct bn_image *image)
+{
+    if (t->n == 0)
+        return;
+    qsort(t->items, t->n, sizeof *t->items, by_start_and_rank);
+    for (size_t i = 0; i < t->n; i++)
+        if (t->items[i].end == t->items[i].start)
+            settle_size(t, image, i);
+    t->max_end = bn_xrealloc(t->max_end, t->n * sizeof *t->max_end);
+    for (size_t i = 0; i < t->n; i++)
+        t->max_end[i] = i && t->max_end[i - 1] > t->items[i].end ? t->max_end[i - 1] : t->items[i].end;
+}
+
+/* Where to put stubs: names of functions that are chosen at load time come from the table as it stands. */
+struct stubs {
+    struct bn_symtab *known, found;
+};
+
+static const struct symbol *find(const struct bn_symtab *t, uint64_t vaddr);
+
+static void add_stub(void *ctx, uint64_t start, uint64_t end, const char *name, uint64_t resolver)
+{
+    struct stubs *s = ctx;
+    const struct symbol *chooser = name ? NULL : find(s->known, resolver);
+
+    if (chooser)
+        name = chooser->name;
+    if (!name)
+        return;
+    size_t n = strcspn(name, "@");
+    char *shown = bn_arena_alloc(&s->known->names, n + sizeof "@plt");
+    memcpy(shown, name, n);
+    memcpy(shown + n, "@plt", sizeof "@plt");
+    add(&s->found, (struct symbol){start, end, shown, true, LOCAL});
+}
+
+static void add_stubs(struct bn_symtab *t, const struct bn_image *image)
+{
+    struct stubs stubs = {.known = t};
+
+    bn_plt_read(image, add_stub, &stubs);
+    for (size_t i = 0; i < stubs.found.n; i++)
+        add(t, stubs.found.items[i]);
+    free(stubs.found.items);
+}
+
 static struct bn_symtab *read_symbols(struct bn_image *image)
 {
     struct bn_symtab *t = bn_xcalloc(1, sizeof *t);
@@ -259,29 +312,20 @@ static struct bn_symtab *read_symbols(struct bn_image *image)
     read_table(t, image, image->elf, SHT_DYNSYM);
     add_chosen(t, image);
     add_entry(t, image);
-    if (t->n == 0)
-        return t;
-    qsort(t->items, t->n, sizeof *t->items, by_start_and_rank);
-    for (size_t i = 0; i < t->n; i++)
-        if (t->items[i].end == t->items[i].start)
-            settle_size(t, image, i);
-    t->max_end = bn_xcalloc(t->n, sizeof *t->max_end);
-    for (size_t i = 0; i < t->n; i++)
-        t->max_end[i] = i && t->max_end[i - 1] > t->items[i].end ? t->max_end[i - 1] : t->items[i].end;
+    settle(t, image);
+    add_stubs(t, image);
+    settle(t, image);
     return t;
 }
 
 /* Walk down from the last symbol that begins at or before vaddr; the innermost function that covers it wins,
  * a label only if no function does. */
-const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exported)
+static const struct symbol *find(const struct bn_symtab *t, uint64_t vaddr)
 {
-    size_t low = 0, high;
+    size_t low = 0, high = t->n;
     const struct symbol *best = NULL;
 
-    if (!image->symtab)
-        image->symtab = read_symbols(image);
-    const struct bn_symtab *t = image->symtab;
-    for (high = t->n; low < high;) {
+    while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (t->items[middle].start <= vaddr)
             low = middle + 1;
@@ -296,9 +340,17 @@ const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exporte
             (s->function == best->function && s->start == best->start))
             best = s;
     }
+    return best;
+}
+
+const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exported)
+{
+    if (!image->symtab)
+        image->symtab = read_symbols(image);
+    const struct symbol *s = find(image->symtab, vaddr);
     if (exported)
-        *exported = best && best->function && best->binding < 2;
-    return best ? best->name : NULL;
+        *exported = s && s->function && s->binding != LOCAL;
+    return s ? s->name : NULL;
 }
 
 void bn_symtab_free(struct bn_symtab *t)
@@ -307,5 +359,6 @@ void bn_symtab_free(struct bn_symtab *t)
         return;
     free(t->items);
     free(t->max_end);
+    bn_arena_free(&t->names);
     free(t);
 }

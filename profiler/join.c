@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT
+ * Read profile.part, replay its records in time order, and join samples with stages. */
+#include "profiler/join.h"
+
+#include <linux/perf_event.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "profiler/callpath.h"
+#include "profiler/part_info.h"
+#include "profiler/timeline.h"
+
+enum { MAX_TOKENS = 10000, PROGRESS_EVERY = 2048 };
+
+/* A record and its time; the address keeps the file's order among equal times. */
+struct moment {
+    uint64_t t_ns;
+    const uint8_t *at;
+};
+
+struct block {
+    const uint8_t *p;
+    uint32_t n;
+};
+
+struct join {
+    struct bn_profile *p;
+    struct bn_part_info info;
+    struct bn_raw_reader reader;
+    struct block snapshot, footer;
+    struct moment *moments;
+    size_t n_moments, cap_moments;
+
+    struct bn_maps maps;
+    struct bn_timeline timeline;
+    struct bn_kallsyms kallsyms;
+    struct bn_callpath callpath;
+    struct bn_idmap thread_of_tid; /* the latest thread of that number */
+    bool *thread_ended;
+    size_t cap_thread_ended;
+
+    uint32_t startup, shutdown; /* stages; BN_NONE = there is no such time */
+    const struct bn_timeline_thread *main;
+    uint64_t lost, throttled, damaged, last_ns, period_sum;
+};
+
+/* ---- reading the file ---- */
+
+static void add_perf_block(struct join *j, const uint8_t *payload, size_t n)
+{
+    size_t at = sizeof(struct bn_raw_perf), size;
+
+    for (; at < n; at += size) {
+        size = bn_record_size(payload + at, n - at);
+        if (size == 0) {
+            j->damaged++;
+            return;
+        }
+        bn_grow(&j->moments, &j->cap_moments, j->n_moments + 1, sizeof *j->moments);
+        j->moments[j->n_moments++] =
+            (struct moment){.t_ns = bn_record_time(&j->info.format, payload + at), .at = payload + at};
+    }
+}
+
+static void add_scopes_block(struct join *j, const uint8_t *payload, size_t n)
+{
+    struct bn_raw_scopes head;
+
+    if (n < sizeof head)
+        return;
+    memcpy(&head, payload, sizeof head);
+    /* Payloads are 8-byte aligned, and so is what follows the head. */
+    const struct bn_scope_event *events = (const void *)(payload + sizeof head);
+    bn_timeline_add(&j->timeline, &head, events, (n - sizeof head) / sizeof *events);
+}
+
+static int read_header(struct join *j, struct bn_err *err)
+{
+    struct bn_raw_block block;
+    const uint8_t *payload;
+
+    while (bn_raw_next(&j->reader, &block, &payload) == 1)
+        if (block.kind == BN_RAW_HEADER)
+            return bn_part_header(j->p, &j->info, (const char *)payload, block.payload_bytes, err);
+    return bn_err_set(err, "has no whole header block: the recording broke off at once");
+}
+
+static int read_blocks(struct join *j, struct bn_err *err)
+{
+    struct bn_raw_block block;
+    const uint8_t *payload;
+
+    if (read_header(j, err) != 0)
+        return -1;
+    bn_raw_rewind(&j->reader);
+    while (bn_raw_next(&j->reader, &block, &payload) == 1) {
+        switch (block.kind) {
+        case BN_RAW_PERF:
+            add_perf_block(j, payload, block.payload_bytes);
+            break;
+        case BN_RAW_SCOPES:
+            add_scopes_block(j, payload, block.payload_bytes);
+            break;
+        case BN_RAW_SNAPSHOT:
+            j->snapshot = (struct block){payload, block.payload_bytes};
+            break;
+        case BN_RAW_MODULE:
+            if (block.payload_bytes > sizeof(struct bn_raw_module))
+                bn_maps_set_vdso(&j->maps, payload + sizeof(struct bn_raw_module),
+                                 block.payload_bytes - sizeof(struct bn_raw_module));
+            break;
+        case BN_RAW_FOOTER:
+            j->footer = (struct block){payload, block.payload_bytes};
+            break;
+        default:
+            break;
+        }
+    }
+    if (j->snapshot.p &&
+        bn_part_snapshot(j->p, &j->info, (const char *)j->snapshot.p, j->snapshot.n, err) != 0)
+        return -1;
+    if (j->footer.p && bn_part_footer(j->p, &j->info, (const char *)j->footer.p, j->footer.n, err) != 0)
+        return -1;
+    bn_timeline_settle(&j->timeline);
+    return 0;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct moment *x = a, *y = b;
+
+    if (x->t_ns != y->t_ns)
+        return x->t_ns < y->t_ns ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static uint64_t since_start(const struct join *j, uint64_t t_ns)
+{
+    return t_ns > j->info.t0_ns ? t_ns - j->info.t0_ns : 0;
+}
+
+/* ---- kernel names ---- */
+
+/* Kernel addresses mean something only in the boot that was recorded. */
+static bool same_boot(const struct join *j)
+{
+    char id[40] = "";
+    const char *recorded = bn_profile_fact(j->p, "boot_id");
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    bool read = f && fscanf(f, "%39s", id) == 1;
+
+    if (f)
+        fclose(f);
+    return read && recorded && strcmp(id, recorded) == 0;
+}
+
+static void read_kernel_names(struct join *j)
+{
+    struct bn_err why;
+
+    if (!j->p->quality.kernel_sampled)
+        return;
+    if (!same_boot(j))
+        bn_profile_add_fact(j->p, "kernel_names", "none: this is not the boot that was recorded");
+    else if (bn_kallsyms_read(&j->kallsyms, "/proc/kallsyms", &why) != 0)
+        bn_profile_add_fact(j->p, "kernel_names", why.msg);
+}
+
+/* ---- threads ---- */
+
+static uint32_t new_thread(struct join *j, int32_t pid, int32_t tid, const char *name)
+{
+    uint32_t index =
+        bn_profile_add_thread(j->p, &(struct bn_profile_thread){.tid = tid, .pid = pid, .name = name});
+
+    bn_idmap_put(&j->thread_of_tid, (uint32_t)tid, 0, index);
+    bn_grow(&j->thread_ended, &j->cap_thread_ended, (size_t)index + 1, sizeof *j->thread_ended);
+    j->thread_ended[index] = false;
+    return index;
+}
+
+/* The living thread of that number, made if it was never heard of. A sample may come a moment after the end.
+ */
+static uint32_t thread_of(struct join *j, int32_t pid, int32_t tid)
+{
+    const uint32_t *known = bn_idmap_get(&j->thread_of_tid, (uint32_t)tid, 0);
+
+    if (known && (j->p->threads[*known].pid == pid || pid < 0))
+        return *known;
+    return new_thread(j, pid, tid, NULL);
+}
+
+static void apply_to_threads(struct join *j, const struct bn_record *r)
+{
+    const uint32_t *known = bn_idmap_get(&j->thread_of_tid, (uint32_t)r->tid, 0), *parent;
+    uint32_t thread; /* p->threads may move while one is added */
+
+    switch (r->type) {
+    case PERF_RECORD_FORK:
+        parent = bn_idmap_get(&j->thread_of_tid, (uint32_t)r->parent_tid, 0);
+        if (!known || j->thread_ended[*known] || j->p->threads[*known].pid != r->pid)
+            new_thread(j, r->pid, r->tid, parent ? j->p->threads[*parent].name : NULL);
+        break;
+    case PERF_RECORD_COMM:
+        thread = thread_of(j, r->pid, r->tid);
+        j->p->threads[thread].name = bn_profile_str(j->p, r->text);
+        break;
+    case PERF_RECORD_EXIT:
+        if (known)
+            j->thread_ended[*known] = true;
+        break;
+    default:
+        break;
+    }
+}
+
+/* Names and counts that the engine gave its threads. */
+static void name_threads(struct join *j)
+{
+    struct bn_part_thread *threads;
+    size_t n = 0;
+
+    if (!j->snapshot.p)
+        return;
+    n = bn_part_threads(j->p, (const char *)j->snapshot.p, j->snapshot.n, &threads);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t thread = thread_of(j, j->info.pid, threads[i].tid);
+        struct bn_profile_thread *t = &j->p->threads[thread];
+        if (threads[i].name && threads[i].name[0])
+            t->name = threads[i].name;
+        t->events += threads[i].events;
+        t->dropped += threads[i].dropped;
+        j->p->quality.scope_events += threads[i].events;
+        j->p->quality.scope_events_dropped += threads[i].dropped;
+    }
+    free(threads);
+}
+
+/* ---- stages ---- */
+
+static uint32_t stage_of(const struct join *j, uint16_t node)
+{
+    return node < j->info.n_nodes ? j->info.stage_of_node[node] : 0;
+}
+
+/* Time of the engine that no scope covers, as a stage with one call. The engine's own scope of that name
+ * comes first. */
+static uint32_t edge_stage(struct join *j, const char *name, uint64_t duration_ns)
+{
+    uint32_t stage = bn_profile_add_stage(j->p, 0, name);
+    struct bn_stage_node *s = &j->p->stages[stage];
+
+    if (s->calls == 0) {
+        s->calls = 1;
+        s->total_ns = s->self_ns = s->min_ns = s->max_ns = s->p50_ns = s->p95_ns = s->p99_ns = duration_ns;
+    }
+    return stage;
+}
+
+static void find_edges(struct join *j, uint64_t duration_ns)
+{
+    j->startup = j->shutdown = BN_NONE;
+    j->main = j->info.engine ? bn_timeline_thread(&j->timeline, j->info.pid) : NULL;
+    if (!j->main || j->main->n == 0)
+        return;
+    const struct bn_timeline_event *first = &j->main->events[0], *last = &j->main->events[j->main->n - 1];
+    uint64_t start_ns = since_start(j, first->t_ns), end_ns = since_start(j, last->t_ns);
+    j->startup = edge_stage(j, "startup", start_ns);
+    if (last->node == 0 && !last->unknown)
+        j->shutdown = edge_stage(j, "shutdown", duration_ns > end_ns ? duration_ns - end_ns : 0);
+}
+
+/* Stage, layer and step of a thread at an instant. */
+static void place_sample(const struct join *j, const struct bn_record *r, struct bn_sample *s)
+{
+    const struct bn_timeline_thread *thread =
+        r->pid == j->info.pid ? bn_timeline_thread(&j->timeline, r->tid) : NULL;
+    const struct bn_timeline_event *e = thread ? bn_timeline_at(thread, r->t_ns) : NULL;
+
+    s->layer = -1;
+    bool is_main = thread && thread == j->main;
+    if (e && is_main && e == &thread->events[thread->n - 1] && j->shutdown != BN_NONE) {
+        s->stage = j->shutdown;
+        s->step = e->step;
+    } else if (e && !e->unknown) {
+        s->stage = stage_of(j, e->node);
+        s->layer = s->stage ? e->layer : -1;
+        s->step = e->step;
+    } else if (!e && is_main) {
+        s->stage = j->startup;
+    }
+    if (s->stage)
+        s->flags |= BN_SAMPLE_JOINED;
+}
+
+/* ---- tokens ---- */
+
+/* The token stage (generate;prefill or generate;decode) that a stage is or lies in, 0 = none. */
+static uint32_t token_stage(const struct bn_profile *p, uint32_t stage, uint32_t prefill, uint32_t decode)
+{
+    for (; stage != 0; stage = p->stages[stage].parent)
+        if (stage == prefill || stage == decode)
+            return stage;
+    return 0;
+}
+
+static size_t find_tokens(const struct join *j, struct bn_token **tokens)
+{
+    const struct bn_profile *p = j->p;
+    uint32_t generate = bn_profile_find_stage(p, 0, "generate");
+    uint32_t prefill = generate == BN_NONE ? BN_NONE : bn_profile_find_stage(p, generate, "prefill");
+    uint32_t decode = generate == BN_NONE ? BN_NONE : bn_profile_find_stage(p, generate, "decode");
+    size_t n = 0, capacity = 0;
+    uint32_t inside = 0;
+
+    *tokens = NULL;
+    for (size_t i = 0; j->main && i < j->main->n; i++) {
+        const struct bn_timeline_event *e = &j->main->events[i];
+        uint32_t now = token_stage(p, stage_of(j, e->node), prefill, decode);
+        if (now == inside) {
+            if (now)
+                (*tokens)[n].step = e->step;
+            continue;
+        }
+        if (inside)
+            (*tokens)[n++].end_ns = since_start(j, e->t_ns);
+        inside = now;
+        if (!now)
+            continue;
+        bn_grow(tokens, &capacity, n + 1, sizeof **tokens);
+        (*tokens)[n] = (struct bn_token){
+            .start_ns = since_start(j, e->t_ns), .step = e->step, .prefill = now == prefill};
+    }
+    return n; /* one that never ended is left out */
+}
+
+static void add_tokens(struct join *j)
+{
+    struct bn_token *tokens;
+    size_t n = find_tokens(j, &tokens), kept = bn_min_size(n, MAX_TOKENS);
+
+    for (size_t i = 0; i < kept; i++)
+        bn_profile_add_token(j->p, &tokens[i * n / kept]);
+    j->p->n_tokens_total = n;
+    free(tokens);
+}
+
+/* ---- records ---- */
+
+static void add_sample(struct join *j, const struct bn_record *r)
+{
+    struct bn_profile_quality *q = &j->p->quality;
+    struct bn_sample s = {.t_ns = since_start(j, r->t_ns)};
+    struct bn_callpath_found found = bn_callpath_of(&j->callpath, bn_maps_process(&j->maps, r->pid), r);
+
+    s.thread = thread_of(j, r->pid, r->tid);
+    s.stack = found.stack;
+    s.flags = found.flags;
+    s.weight_ns = r->period ? r->period : j->info.period_ns;
+    place_sample(j, r, &s);
+    j->period_sum += s.weight_ns;
+    q->n_samples++;
+    q->n_truncated += (s.flags & BN_SAMPLE_TRUNCATED) != 0;
+    q->n_unnamed += (s.flags & BN_SAMPLE_UNNAMED) != 0;
+    q->n_joined += (s.flags & BN_SAMPLE_JOINED) != 0;
+    q->n_stack_full += found.dump_full;
+    bn_profile_add_sample(j->p, &s);
+}
+
+static void replay(struct join *j, const struct bn_join_watch *watch)
+{
+    struct bn_record r;
+
+    for (size_t i = 0; i < j->n_moments; i++) {
+        if (watch && watch->progress && i % PROGRESS_EVERY == 0)
+            watch->progress(watch->ctx, i, j->n_moments);
+        if (bn_record_decode(&j->info.format, j->moments[i].at, &r, NULL) != 0) {
+            j->damaged++;
+            continue;
+        }
+        j->lost += r.lost;
+        j->throttled += r.type == PERF_RECORD_THROTTLE;
+        if (r.type == PERF_RECORD_SAMPLE) {
+            add_sample(j, &r);
+        } else {
+            bn_maps_apply(&j->maps, &r);
+            apply_to_threads(j, &r);
+        }
+    }
+    if (watch && watch->progress)
+        watch->progress(watch->ctx, j->n_moments, j->n_moments);
+}
+
+/* ---- closing ---- */
+
+/* With cycles a sample stands for its part of all cycles counted; the program's CPU time is divided
+ * accordingly, or, when that is not known, each sample stands for the asked period. */
+static void settle_weights(struct join *j, uint64_t cpu_ns)
+{
+    struct bn_profile *p = j->p;
+    double asked_ns = p->quality.asked_hz > 0 ? 1e9 / p->quality.asked_hz : 0;
+    double scale = cpu_ns > 0 && j->period_sum > 0 ? (double)cpu_ns / (double)j->period_sum : 0;
+
+    for (size_t i = 0; i < p->n_samples; i++) {
+        struct bn_sample *s = &p->samples[i];
+        if (j->info.cycles)
+            s->weight_ns = (uint64_t)(scale > 0 ? (double)s->weight_ns * scale : asked_ns);
+        else if (s->weight_ns == 0)
+            s->weight_ns = (uint64_t)asked_ns;
+    }
+}
+
+static void settle_quality(struct join *j, uint64_t duration_ns)
+{
+    struct bn_profile_quality *q = &j->p->quality;
+    uint64_t cpu_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0);
+
+    q->partial = !j->info.has_footer;
+    if (q->partial) {
+        q->duration_ns = duration_ns;
+        q->n_lost = j->lost;
+        q->n_throttled = j->throttled;
+        j->p->exit_status = -1;
+    }
+    q->n_lost += j->damaged;
+    if (cpu_ns > 0)
+        q->achieved_hz = (double)q->n_samples * 1e9 / (double)cpu_ns;
+    settle_weights(j, cpu_ns);
+}
+
+/* Why stacks broke off, in one line: counts by reason, and the file at the break of the latest one. */
+static void add_failures(struct join *j)
+{
+    const struct bn_callpath *c = &j->callpath;
+    struct bn_buf line = {0};
+
+    for (int end = 0; end < BN_UNWIND_END_COUNT; end++) {
+        if (end == BN_UNWIND_COMPLETE || c->ends[end] == 0)
+            continue;
+        bn_buf_printf(&line, "%s%llu: %s", line.n ? "; " : "", (unsigned long long)c->ends[end],
+                      bn_unwind_end_text((enum bn_unwind_end)end));
+        if (c->last_image[end])
+            bn_buf_printf(&line, " (last in %s)", c->last_image[end]->name);
+    }
+    if (line.n)
+        bn_profile_add_fact(j->p, "stacks_broken_off", line.p);
+    line.n = 0;
+    for (size_t i = 0; i < j->maps.n_files; i++)
+        if (j->maps.files[i].image && j->maps.files[i].image->other_file)
+            bn_buf_printf(&line, "%s%s", line.n ? "; " : "", j->maps.files[i].image->why.msg);
+    if (line.n)
+        bn_profile_add_fact(j->p, "files_not_named", line.p);
+    bn_buf_free(&line);
+}
+
+static void join_all(struct join *j, const struct bn_join_watch *watch)
+{
+    uint64_t duration_ns = j->p->quality.duration_ns;
+
+    if (j->n_moments) {
+        qsort(j->moments, j->n_moments, sizeof *j->moments, by_time);
+        j->last_ns = j->moments[j->n_moments - 1].t_ns;
+    }
+    if (!j->info.has_footer)
+        duration_ns = since_start(j, j->last_ns);
+    read_kernel_names(j);
+    find_edges(j, duration_ns);
+    bn_callpath_begin(&j->callpath, j->p, &j->maps, &j->kallsyms, j->p->quality.stack_dump_bytes,
+                      j->info.frame_pointers);
+    replay(j, watch);
+    name_threads(j);
+    add_tokens(j);
+    settle_quality(j, duration_ns);
+    add_failures(j);
+    bn_part_config_key(j->p, &j->info);
+}
+
+int bn_join(struct bn_profile *p, const char *part_path, const struct bn_join_watch *watch,
+            struct bn_err *err)
+{
+    struct join j = {.p = p};
+
+    if (bn_raw_open(&j.reader, part_path, err) != 0)
+        return -1;
+    bn_maps_init(&j.maps);
+    int status = read_blocks(&j, err);
+    if (status == 0)
+        join_all(&j, watch);
+    else
+        bn_err_prefix(err, "%s", part_path);
+    bn_callpath_end(&j.callpath);
+    bn_kallsyms_free(&j.kallsyms);
+    bn_timeline_free(&j.timeline);
+    bn_maps_free(&j.maps);
+    bn_idmap_free(&j.thread_of_tid);
+    free(j.thread_ended);
+    free(j.moments);
+    bn_raw_close_reader(&j.reader);
+    return status;
+}
