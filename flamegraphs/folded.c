@@ -183,7 +183,7 @@ int bn_folded_read(struct bn_tree *tree, FILE *f, const char *name, struct bn_fo
         if (!too_long && is_comment(&line))
             continue;
         const char *reason =
-            too_long ? "longer than 1 MiB" : read_stack(tree, (struct bn_str){line.p, line.n}, report);
+            too_long ? "more than 1 MiB" : read_stack(tree, (struct bn_str){line.p, line.n}, report);
         if (!reason)
             continue;
         if (report->n_skipped++ == 0) {

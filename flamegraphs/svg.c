@@ -442,9 +442,9 @@ static void put_foot(FILE *f, const struct drawing *d, const struct bn_svg_resul
     fprintf(f, "<text id=\"details\" x=\"%d\" y=\"%d\"> </text></g>\n<text id=\"elided\" x=\"%d\" y=\"%d\">",
             PAD, y + 21, PAD, y + 43);
     if (result->n_elided > 0)
-        fprintf(f, "%s boxes narrower than %g px are not drawn (%.2f%% of the samples).",
-                bn_svg_grouped(result->n_elided, number), d->options->min_width_px,
-                percent(result->elided_samples, d->tree->samples));
+        fprintf(f, "%s box%s narrower than %g px not drawn; %.2f%% of the samples end in them.",
+                bn_svg_grouped(result->n_elided, number), result->n_elided == 1 ? "" : "es",
+                d->options->min_width_px, percent(result->elided_samples, d->tree->samples));
     fprintf(f, "</text>\n<text id=\"help\" class=\"script\" x=\"%d\" y=\"%d\"> </text>\n<script>",
             WIDTH - PAD, y + 43);
     put_embedded(f, bn_embed_flamegraph_js, bn_embed_flamegraph_js_end);

@@ -150,31 +150,38 @@ int bn_tree_add(struct bn_tree *tree, uint32_t node, uint64_t samples, uint64_t 
     return 0;
 }
 
-static int by_parent_and_name(const void *a, const void *b)
+static int by_name(const void *a, const void *b)
 {
     const struct bn_tree_node *x = *(const struct bn_tree_node *const *)a;
     const struct bn_tree_node *y = *(const struct bn_tree_node *const *)b;
-
-    if (x->parent != y->parent)
-        return x->parent < y->parent ? -1 : 1;
     int order = strcmp(x->name, y->name);
+
     return order != 0 ? order : (int)x->kind - (int)y->kind;
 }
 
-/* Sorted in reverse, each node goes to the front of its parent's list. */
+/* Children are gathered parent by parent (a counting sort), then each family is put in order and chained. */
 static void link_children(struct bn_tree *tree)
 {
-    struct bn_tree_node **order = bn_xcalloc(tree->n_nodes, sizeof(*order));
+    size_t n = tree->n_nodes;
+    size_t *end = bn_xcalloc(n + 1, sizeof *end); /* of each family */
+    struct bn_tree_node **families = bn_xcalloc(n, sizeof(*families));
 
-    for (size_t i = 1; i < tree->n_nodes; i++)
-        order[i] = &tree->nodes[i];
-    qsort(order + 1, tree->n_nodes - 1, sizeof(*order), by_parent_and_name);
-    for (size_t i = tree->n_nodes - 1; i > 0; i--) {
-        struct bn_tree_node *parent = &tree->nodes[order[i]->parent];
-        order[i]->next_sibling = parent->first_child;
-        parent->first_child = (uint32_t)(order[i] - tree->nodes);
+    for (size_t i = 1; i < n; i++)
+        end[tree->nodes[i].parent + 1]++;
+    for (size_t i = 1; i <= n; i++)
+        end[i] += end[i - 1];
+    for (size_t i = 1; i < n; i++)
+        families[end[tree->nodes[i].parent]++] = &tree->nodes[i];
+    for (size_t i = 0, start = 0; i < n; start = end[i++]) {
+        if (end[i] - start > 1)
+            qsort(families + start, end[i] - start, sizeof(*families), by_name);
+        for (size_t k = end[i]; k > start; k--) {
+            families[k - 1]->next_sibling = tree->nodes[i].first_child;
+            tree->nodes[i].first_child = (uint32_t)(families[k - 1] - tree->nodes);
+        }
     }
-    free(order);
+    free(families);
+    free(end);
 }
 
 /* Parents stand before their children, so one pass backwards carries every total up to the root. */

@@ -323,7 +323,7 @@ static void test_narrow_boxes_are_left_out_and_counted(void **state)
     assert_int_equal(result.n_drawn, 3);
     assert_int_equal(result.n_elided, 3);
     assert_int_equal(result.elided_samples, 2);
-    check_has(text, ">3 boxes narrower than 0.02 px are not drawn (0.00% of the samples).<");
+    check_has(text, ">3 boxes narrower than 0.02 px not drawn; 0.00% of the samples end in them.<");
     assert_int_equal(count(text, " data-n="), 3);
     free(text);
     options.min_width_px = 0;

@@ -1,0 +1,33 @@
+#!/bin/bash
+# The picture of stacks.folded, byte for byte but for style and script, is what stacks*.svg hold.
+# After a wanted change: UPDATE=1 tests/golden/test_svg.sh, look at the difference, commit it.
+[ -n "${UPDATE:-}" ] && cd "$(dirname "$0")/../.."
+# shellcheck source=tests/cli/lib.sh
+. tests/cli/lib.sh
+golden=$root/tests/golden
+
+# picture NAME [OPTION…]
+picture() {
+    local name=$1
+    shift
+    if ! "$BNPROF" svg --folded "$golden/stacks.folded" "$@" -o "$name.svg" >out 2>err; then
+        not_ok "$name is drawn" "$(cat err)"
+        return
+    fi
+    sed '/<style>/,/<\/style>/d; /<script>/,/<\/script>/d' "$name.svg" >"$name.plain"
+    if [ -n "${UPDATE:-}" ]; then
+        cp "$name.plain" "$golden/$name.svg"
+        echo "# wrote tests/golden/$name.svg"
+    fi
+    check "$name is as stored" diff -u "$golden/$name.svg" "$name.plain"
+    if command -v xmllint >/dev/null; then
+        check "$name is well-formed XML" xmllint --noout "$name.svg"
+    else
+        skip "$name is well-formed XML" "no xmllint"
+    fi
+}
+
+picture stacks
+picture stacks-icicle --icicle --min-width 2
+picture stacks-callers --callers
+plan
