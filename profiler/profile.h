@@ -13,6 +13,7 @@
 
 #define BN_PROFILE_SCHEMA  "bnprof-profile"
 #define BN_PROFILE_VERSION 1
+#define BN_PROFILE_MAX_DEPTH 16384 /* entries on the way to the root of a stack or stage */
 #define BN_UNKNOWN         NAN /* test with isnan() */
 #define BN_NONE            UINT32_MAX
 
@@ -195,7 +196,7 @@ struct bn_profile {
 };
 
 /* Empty: unknown values unknown, stack 0 and stage 0 in place. The arrays are heap memory of the record and grow
- * through the functions below only, except that n_… may be lowered. One thread at a time. */
+ * through the functions below only; n_samples, n_tokens and n_flags may be lowered. One thread at a time. */
 void bn_profile_init(struct bn_profile *p);
 /* Accepts NULL, a zeroed and a freed record. */
 void bn_profile_free(struct bn_profile *p);
@@ -226,7 +227,8 @@ bool bn_profile_stage_within(const struct bn_profile *p, uint32_t stage, uint32_
 
 /* Write profile.json (whole or not at all). */
 int bn_profile_save(const struct bn_profile *p, const char *path, struct bn_err *err);
-/* Read it; every index is checked. *p is initialised in any case. */
+/* Read it; every type, range and index is checked, samples and tokens are in time order, no stack or stage path is
+ * deeper than BN_PROFILE_MAX_DEPTH. *p is initialised in any case, and empty after a failure. */
 int bn_profile_load(struct bn_profile *p, const char *path, struct bn_err *err);
 
 #endif
