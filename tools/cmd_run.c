@@ -285,7 +285,8 @@ static int encode_prompts(struct run *r, struct bn_err *err)
 
 static bool emit(void *user, uint32_t id, size_t index)
 {
-    return bn_run_text_token(user, id, index);
+    (void)index;
+    return bn_run_text_token(user, id);
 }
 
 static uint64_t choose_seed(const struct bn_run_options *o)
@@ -341,7 +342,7 @@ static void keep_answer(struct run *r)
     for (size_t i = 0; i < g->n_tokens; i++) {
         bn_ids_push(&r->tokens, g->tokens[i]);
         if (i + stopped < g->n_tokens)
-            bn_tokenizer_decode(r->tok, g->tokens[i], i == 0, r->options.special, &r->answer);
+            bn_tokenizer_decode(r->tok, g->tokens[i], false, r->options.special, &r->answer);
     }
     if (g->end == BN_END_CONTEXT_FULL && !r->options.quiet)
         fprintf(stderr, "bnprof: the context of %u tokens is full\n", r->session.n_ctx);

@@ -52,12 +52,12 @@ static void write_out(struct bn_run_text *t, size_t n)
     t->buf.n -= n;
 }
 
-bool bn_run_text_token(struct bn_run_text *t, uint32_t id, size_t index)
+bool bn_run_text_token(struct bn_run_text *t, uint32_t id)
 {
     BN_SCOPE(DETOKENIZE);
     size_t before = t->buf.n;
 
-    bn_tokenizer_decode(t->tok, id, index == 0, t->special, &t->buf);
+    bn_tokenizer_decode(t->tok, id, false, t->special, &t->buf);
     bn_scope_count(t->buf.n - before, 0);
     if (t->print)
         write_out(t, t->buf.n - unfinished(t->buf.p, t->buf.n));

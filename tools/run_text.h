@@ -21,8 +21,9 @@ struct bn_run_text {
 void bn_run_text_open(struct bn_run_text *t, const struct bn_tokenizer *tok, bool special);
 void bn_run_text_close(struct bn_run_text *t);
 
-/* Stage detokenize. False when stdout cannot be written any more. index: place of the token in its text. */
-bool bn_run_text_token(struct bn_run_text *t, uint32_t id, size_t index);
+/* Stage detokenize. The text continues a prompt: a space that the token begins with is kept. False when
+ * stdout cannot be written any more. */
+bool bn_run_text_token(struct bn_run_text *t, uint32_t id);
 
 /* The end of a text: what is left of it, and a newline unless it ends with one. */
 void bn_run_text_end(struct bn_run_text *t);
