@@ -140,7 +140,7 @@ static const double float_bound = 1e-3, ternary_bound = 1e-1;
 
 /* The largest difference from the reference over all logits of n positions, in units of the root mean square
  * of the reference's logits there. */
-static double error_of(const char *path, unsigned cpu_flags, size_t n)
+static double error_of(const char *path, unsigned cpu_flags, size_t n, void (*change)(struct bn_model *))
 {
     uint32_t *tokens = bn_xcalloc(n, sizeof *tokens);
     struct bn_err err = {""};
@@ -150,6 +150,8 @@ static double error_of(const char *path, unsigned cpu_flags, size_t n)
 
     open_engine(&e, path, cpu_flags, 2);
     fill_tokens(tokens, n, e.model.n_vocab);
+    if (change)
+        change(&e.model);
     assert_int_equal(bn_reference_open(&ref, &e.model.gguf, (uint32_t)n, &err), 0);
     double *expected = bn_xcalloc(e.model.n_vocab, sizeof *expected);
     for (size_t t = 0; t < n; t++) {
@@ -175,7 +177,7 @@ static void check_error(const char *path, size_t n, double bound)
     size_t n_sets = flag_sets(sets);
 
     for (size_t i = 0; i < n_sets; i++) {
-        double error = error_of(path, sets[i], n);
+        double error = error_of(path, sets[i], n, NULL);
         print_message("# %s, cpu flags %x: %.2e of the logits' root mean square (bound %.0e)\n", path,
                       sets[i], error, bound);
         assert_true(error <= bound);
@@ -195,12 +197,48 @@ static void test_stories(void **state)
     check_error("tests/data/stories260k-f16.gguf", 60, float_bound);
 }
 
+/* What the comparison is worth: formulas that are nearly right are noticed. */
+
+static void other_activation(struct bn_model *m)
+{
+    m->activation = m->activation == BN_ACTIVATION_SILU ? BN_ACTIVATION_RELU2 : BN_ACTIVATION_SILU;
+}
+
+static void other_rope(struct bn_model *m)
+{
+    m->rope = m->rope == BN_ROPE_NEOX ? BN_ROPE_NORM : BN_ROPE_NEOX;
+}
+
+static void no_sub_norm(struct bn_model *m)
+{
+    m->layers[1].attn_sub_norm = NULL;
+}
+
+static void larger_scale(struct bn_model *m)
+{
+    m->layers[2].down.scale *= 1.25f;
+}
+
+static void test_wrong_formulas(void **state)
+{
+    unsigned best = bn_cpu_detect();
+
+    (void)state;
+    assert_true(error_of(DEMO, best, 20, other_activation) > 2 * ternary_bound);
+    assert_true(error_of(DEMO, best, 20, other_rope) > 2 * ternary_bound);
+    assert_true(error_of(DEMO, best, 20, no_sub_norm) > 2 * ternary_bound);
+    assert_true(error_of(DEMO, best, 20, larger_scale) > 2 * ternary_bound);
+    assert_true(error_of("tests/data/stories260k-f32.gguf", best, 20, other_rope) > 2 * float_bound);
+    assert_true(error_of("tests/data/stories260k-f32.gguf", best, 20, other_activation) > 2 * float_bound);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_demo),
         cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_wrong_formulas),
     };
 
     bn_scope_init();
