@@ -135,14 +135,27 @@ static void date_of(const char *started, char date[9])
         memcpy(date, "undated", sizeof "undated");
 }
 
-/* The format comes from a file: it must not lead out of the folder. */
+/* What was recorded, in a word: the model's format, else the program's name as in "20261121-101500-sleep". */
+static const char *format_of(const struct bn_profile *p)
+{
+    const char *word = p->run_id;
+
+    if (p->model.format && *p->model.format)
+        return p->model.format;
+    for (int i = 0; word && i < 2; i++) {
+        word = strchr(word, '-');
+        word = word ? word + 1 : NULL;
+    }
+    return word && *word ? word : "unknown";
+}
+
+/* The words come from a file: they must not lead out of the folder. */
 static char *default_path(const struct bn_profile *p, const char *run_dir)
 {
-    const char *format = p->model.format && *p->model.format ? p->model.format : "program";
     char date[9];
 
     date_of(p->started, date);
-    char *path = bn_xasprintf("%s/flamegraph-%s-%s.svg", run_dir, format, date);
+    char *path = bn_xasprintf("%s/flamegraph-%s-%s.svg", run_dir, format_of(p), date);
     for (char *c = path + strlen(run_dir) + 1; *c; c++)
         if (*c == '/')
             *c = '_';

@@ -1,16 +1,17 @@
 #!/bin/bash
-# The picture of stacks.folded, byte for byte but for style and script, is what stacks*.svg hold.
+# The pictures of stacks.folded and of recording.json (made by hand: 616 samples of a run with two threads), byte for
+# byte but for style and script, are what the stored SVG files hold.
 # After a wanted change: UPDATE=1 tests/golden/test_svg.sh, look at the difference, commit it.
 [ -n "${UPDATE:-}" ] && cd "$(dirname "$0")/../.."
 # shellcheck source=tests/cli/lib.sh
 . tests/cli/lib.sh
 golden=$root/tests/golden
 
-# picture NAME [OPTION…]
+# picture NAME ARGUMENT…
 picture() {
     local name=$1
     shift
-    if ! "$BNPROF" svg --folded "$golden/stacks.folded" "$@" -o "$name.svg" >out 2>err; then
+    if ! "$BNPROF" svg "$@" -o "$name.svg" >out 2>err; then
         not_ok "$name is drawn" "$(cat err)"
         return
     fi
@@ -27,7 +28,9 @@ picture() {
     fi
 }
 
-picture stacks
-picture stacks-icicle --icicle --min-width 2
-picture stacks-callers --callers
+picture stacks --folded "$golden/stacks.folded"
+picture stacks-icicle --folded "$golden/stacks.folded" --icicle --min-width 2
+picture stacks-callers --folded "$golden/stacks.folded" --callers
+picture recording-stage "$golden/recording.json"
+picture recording-thread "$golden/recording.json" --by thread --phase decode
 plan

@@ -140,7 +140,9 @@ static char *draw_with(const struct bn_tree *tree, struct bn_svg_options options
     bn_svg_write(tree, &options, f, result ? result : &own);
     fclose(f);
     check_xml(text, n);
-    return text;
+    char *copy = bn_xstrdup(text);
+    free(text);
+    return copy;
 }
 
 static void tree_of(struct bn_tree *tree, const char *folded)
