@@ -29,6 +29,7 @@ void bn_callpath_end(struct bn_callpath *c)
     free(c->symbols);
     free(c->unwound);
     bn_idmap_free(&c->by_address);
+    bn_idmap_free(&c->by_bottom);
     free(c->names);
     free(c->pool);
     free(c->ids);
@@ -133,7 +134,7 @@ static bool reaches_start(const struct bn_callpath *c, size_t from)
 
 static void add_mark(struct bn_callpath *c, enum bn_unwind_end end, struct bn_callpath_found *found)
 {
-    bool cut = end == BN_UNWIND_DUMP_FULL || end == BN_UNWIND_TOO_DEEP;
+    bool cut = end == BN_UNWIND_DUMP_ENDED || end == BN_UNWIND_TOO_DEEP;
     struct bn_frame mark = {.function = cut ? "[truncated]" : "[unwind-failed]", .kind = BN_FRAME_MARK};
 
     found->flags |= BN_SAMPLE_TRUNCATED;
@@ -163,6 +164,59 @@ static void add_user_chain(struct bn_callpath *c, const struct bn_process *proce
         add_mark(c, BN_UNWIND_NO_CFI, found);
 }
 
+/* The frames below main, or below a thread's function, are the same in every stack of a process; they are
+ * remembered by the return addresses of the outermost few, for chains that the C library's code without frame
+ * pointers ends early. */
+static void note_bottom(struct bn_callpath *c, const struct bn_process *process)
+{
+    enum { BOTTOM_FRAMES = 3 };
+    const struct bn_unwind_result *u = c->unwound;
+
+    if (u->n < 2 || bn_idmap_get(&c->by_bottom, process->serial, u->frames[u->n - 2].address))
+        return;
+    for (size_t i = u->n > BOTTOM_FRAMES ? u->n - BOTTOM_FRAMES : 1; i + 1 < u->n; i++) {
+        struct bn_callpath_names bottom = {.first = c->n_pool};
+        for (size_t k = i + 1; k < u->n; k++) {
+            struct bn_callpath_names names =
+                *user_names(c, &u->frames[k].place); /* known: adds nothing to the pool */
+            bn_grow(&c->pool, &c->cap_pool, c->n_pool + names.n, sizeof *c->pool);
+            memcpy(c->pool + c->n_pool, c->pool + names.first, names.n * sizeof *c->pool);
+            c->n_pool += names.n;
+            bottom.n += names.n;
+        }
+        bn_grow(&c->names, &c->cap_names, c->n_names + 1, sizeof *c->names);
+        bn_idmap_put(&c->by_bottom, process->serial, u->frames[i].address, (uint32_t)c->n_names);
+        c->names[c->n_names++] = bottom;
+    }
+}
+
+/* The copy of the stack ended before the chain did. If the kernel has walked the frame pointers too, its
+ * chain goes on from the very frame at which ours broke off: the caller's frames follow, as long as they lie
+ * behind calls. */
+static void splice(struct bn_callpath *c, const struct bn_process *process, const struct bn_record *r,
+                   struct bn_callpath_found *found)
+{
+    const struct bn_unwind_result *u = c->unwound;
+    size_t first, end, at;
+
+    chain_part(r, (uint64_t)PERF_CONTEXT_USER, &first, &end);
+    for (at = first; at < end; at++)
+        if (bn_record_word(r->chain, at) == u->frames[u->n - 1].address && (at == first) == (u->n == 1))
+            break;
+    for (at++; at < end; at++) {
+        uint64_t address = bn_record_word(r->chain, at);
+        if (!bn_unwind_follows_call(c->unwinder, process, address))
+            return;
+        struct bn_place place = bn_maps_find(c->maps, process, address - 1);
+        append(c, user_names(c, &place), found);
+        const uint32_t *bottom = bn_idmap_get(&c->by_bottom, process->serial, address);
+        if (bottom) {
+            append(c, &c->names[*bottom], found);
+            return;
+        }
+    }
+}
+
 static void add_user_stack(struct bn_callpath *c, const struct bn_process *process, const struct bn_record *r,
                            struct bn_callpath_found *found)
 {
@@ -178,6 +232,10 @@ static void add_user_stack(struct bn_callpath *c, const struct bn_process *proce
         append(c, user_names(c, &u->frames[i].place), found);
     if (u->n == 0)
         append(c, user_names(c, &(struct bn_place){0}), found);
+    if (u->end == BN_UNWIND_COMPLETE)
+        note_bottom(c, process);
+    else if (u->end == BN_UNWIND_DUMP_ENDED && u->n > 0)
+        splice(c, process, r, found);
     bool whole = u->end == BN_UNWIND_COMPLETE || reaches_start(c, from);
     c->ends[whole ? BN_UNWIND_COMPLETE : u->end]++;
     if (!whole) {

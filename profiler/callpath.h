@@ -29,6 +29,8 @@ struct bn_callpath {
     struct bn_idmap by_address; /* image and vaddr -> names */
     struct bn_callpath_names *names;
     size_t n_names, cap_names;
+    struct bn_idmap
+        by_bottom; /* process and return address -> names: the frames from there to the thread's start */
     uint32_t *pool;
     size_t n_pool, cap_pool;
     uint32_t *ids; /* of the sample in work */

@@ -224,6 +224,16 @@ static const char *call_file(struct unit *u, Dwarf_Die *inlined)
     return dwarf_filesrc(files, file, NULL, NULL);
 }
 
+/* Wrappers that compilers' headers mark as artificial (vector intrinsics) stand for one instruction: their
+ * callers are shown in their place, which is what the mark asks for. */
+static bool is_artificial(Dwarf_Die *die)
+{
+    Dwarf_Attribute attr;
+    bool flag = false;
+
+    return dwarf_attr_integrate(die, DW_AT_artificial, &attr) && dwarf_formflag(&attr, &flag) == 0 && flag;
+}
+
 static void source_line(struct unit *u, uint64_t vaddr, struct bn_debug_frame *frame)
 {
     Dwarf_Line *line = dwarf_getsrc_die(&u->die, vaddr);
@@ -249,17 +259,20 @@ size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_fra
         chain.die[chain.n++] = f->die;
         descend(&chain, &f->die, vaddr, 0);
     }
-    size_t n = bn_min_size(chain.n ? chain.n : 1, max);
+    size_t shown = chain.n;
+    while (shown > 1 && is_artificial(&chain.die[shown - 1]))
+        shown--;
+    size_t n = bn_min_size(shown ? shown : 1, max);
     for (size_t i = 0; i < n; i++) { /* from the innermost */
-        Dwarf_Die *die = chain.n ? &chain.die[chain.n - 1 - i] : NULL;
+        Dwarf_Die *die = shown ? &chain.die[shown - 1 - i] : NULL;
+        Dwarf_Die *inner = die && shown - i < chain.n ? &chain.die[shown - i] : NULL;
         frames[i] = (struct bn_debug_frame){.function = die ? function_name(die) : NULL,
-                                            .inlined = die && i + 1 < chain.n};
-        if (i == 0) {
-            source_line(u, vaddr, &frames[i]);
-        } else {
-            Dwarf_Die *inner = &chain.die[chain.n - i];
+                                            .inlined = die && i + 1 < shown};
+        if (inner) {
             frames[i].file = call_file(u, inner);
             frames[i].line = frames[i].file ? number(inner, DW_AT_call_line) : 0;
+        } else {
+            source_line(u, vaddr, &frames[i]);
         }
     }
     return n;

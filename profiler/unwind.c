@@ -19,7 +19,8 @@ extern int UNW_OBJ(dwarf_search_unwind_table)(unw_addr_space_t as, unw_word_t ip
 enum {
     MAX_SPACES = 16,
     CACHE_LOG_ENTRIES = 12,
-    STACK_MAX_BYTES = 1 << 30, /* an address further above the stack pointer is no stack address */
+    STACK_MAX_BYTES = 8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
+    MAX_POPPED = 6,
 };
 
 /* Where libunwind reads the search table that find_proc_info makes for it: no address of a program can be
@@ -48,6 +49,9 @@ struct bn_unwinder {
     uint64_t bias;
     const struct bn_fde *fde;
     uint64_t table_word;
+    bool parsing;                /* libunwind reads an entry's head, not its rules */
+    uint64_t popped[MAX_POPPED]; /* words just below stack_start, downwards */
+    size_t n_popped;
     bool beyond_dump; /* a read hit the end of the copied stack */
 };
 
@@ -66,10 +70,42 @@ static bool in_dump(const struct bn_unwinder *u, uint64_t address, uint64_t *wor
 {
     uint64_t at = address - u->stack_start;
 
+    for (size_t i = 0; i < u->n_popped; i++)
+        if (address == u->stack_start - 8 * (i + 1)) {
+            *word = u->popped[i];
+            return true;
+        }
     if (address < u->stack_start || u->in->stack_bytes < 8 || at > u->in->stack_bytes - 8)
         return false;
     *word = bn_record_word(u->in->stack + at, 0);
     return true;
+}
+
+/* Between the pops of a function's end and its return, the rules still name the places below the stack
+ * pointer from which registers have just been popped, and the copied stack begins above them. What was there
+ * is what the registers hold. */
+static void note_popped(struct bn_unwinder *u)
+{
+    static const uint8_t dwarf_number[] = {0, 2, 1, 3, BN_UNWIND_RSP, BN_UNWIND_RBP, 4, 5};
+    const uint8_t *p =
+        u->here.has_vaddr && u->here.vaddr > 16 ? bn_image_read(u->here.image, u->here.vaddr - 16, 16) : NULL;
+
+    u->n_popped = 0;
+    for (size_t at = 16; p && at > 1 && u->n_popped < MAX_POPPED; at--) {
+        uint8_t code = p[at - 1];
+        unsigned reg = code == 0xc9                   ? BN_UNWIND_RBP
+                       : code >= 0x58 && code <= 0x5f ? dwarf_number[code & 7]
+                                                      : BN_UNWIND_RSP;
+        if (code != 0xc9 && p[at - 2] == 0x41) { /* pop %r8 … %r15 */
+            reg = 8u + (code & 7);
+            at--;
+        }
+        if (reg == BN_UNWIND_RSP || (code != 0xc9 && (code < 0x58 || code > 0x5f)) || !(u->known >> reg & 1))
+            return;
+        u->popped[u->n_popped++] = u->regs[reg];
+        if (code == 0xc9)
+            return; /* leave: what it popped before is not known */
+    }
 }
 
 /* Remember that a word of the stack was wanted which had not been copied. */
@@ -108,6 +144,11 @@ static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value
     }
     if (u->here.has_vaddr)
         p = bn_image_read(u->here.image, address - u->bias, sizeof word);
+    if (!p && u->parsing) {
+        *value = 0; /* the personality routine's address, in data that the loader filled: read, but of no use
+                       here */
+        return 0;
+    }
     if (!p) {
         miss(u, address);
         return -UNW_EINVAL;
@@ -179,7 +220,9 @@ static int find_proc_info(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *i
         .format = UNW_INFO_FORMAT_REMOTE_TABLE,
         .u.rti = {.segbase = fde->at + u->bias, .table_len = 1, .table_data = table_address},
     };
+    u->parsing = true;
     int r = UNW_OBJ(dwarf_search_unwind_table)(as, ip, &table, info, need_unwind_info, arg);
+    u->parsing = false;
     return r == -UNW_ENOINFO ? -UNW_EUNSPEC : r;
 }
 
@@ -294,7 +337,7 @@ static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_
 
 /* Does a call instruction end at this address of an executable mapping? E8 rel32, or FF /2 of 2 to 7 bytes.
  */
-static bool follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address)
+bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address)
 {
     struct bn_place at = bn_maps_find(u->maps, process, address - 1);
 
@@ -354,7 +397,7 @@ static enum step step_without_rules(struct bn_unwinder *u, const struct bn_proce
     if (is_trampoline(at))
         return step_signal(u, cursor, as, sp);
     if (at->has_vaddr && bn_image_in_section(at->image, at->vaddr, ".plt")) {
-        if (!read_stack(u, sp, &ip) || !follows_call(u, process, ip))
+        if (!read_stack(u, sp, &ip) || !bn_unwind_follows_call(u, process, ip))
             return FAILED;
         restart(u, cursor, as, true, ip, sp + 8, NULL);
         return STEPPED;
@@ -363,7 +406,7 @@ static enum step step_without_rules(struct bn_unwinder *u, const struct bn_proce
         return NO_RULES;
     if (!read_stack(u, rbp, &saved) || !read_stack(u, rbp + 8, &ip))
         return u->beyond_dump ? FAILED : NO_RULES;
-    if ((saved != 0 && saved <= rbp) || !follows_call(u, process, ip))
+    if ((saved != 0 && saved <= rbp) || !bn_unwind_follows_call(u, process, ip))
         return NO_RULES;
     restart(u, cursor, as, true, ip, rbp + 16, &saved);
     return STEPPED;
@@ -404,8 +447,8 @@ static bool enter_frame(struct bn_unwinder *u, const struct bn_process *process,
 
 static enum bn_unwind_end failure(const struct bn_unwinder *u, enum step step)
 {
-    if (u->beyond_dump && u->in->stack_full)
-        return BN_UNWIND_DUMP_FULL;
+    if (u->beyond_dump)
+        return BN_UNWIND_DUMP_ENDED;
     return step == NO_RULES ? BN_UNWIND_NO_CFI : BN_UNWIND_BAD_CFI;
 }
 
@@ -423,7 +466,8 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
             return BN_UNWIND_TOO_DEEP;
         if (!enter_frame(u, process, ip, exact, &result->frames[result->n]))
             return BN_UNWIND_NO_MAP;
-        result->n++;
+        if (result->n++ == 0)
+            note_popped(u);
         bool signal = (u->fde && u->fde->signal) || (!u->fde && is_trampoline(&u->here));
         u->beyond_dump = false;
         enum step step = u->fde ? step_by_rules(&cursor) : step_without_rules(u, process, &cursor, as, sp);
@@ -456,6 +500,7 @@ void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const st
     memcpy(u->regs, in->regs, sizeof u->regs);
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
+    u->n_popped = 0;
     unw_addr_space_t as = space_of(u, process);
     if (as)
         result->end = walk(u, process, as, result);

@@ -13,7 +13,7 @@ enum { BN_UNWIND_MAX_FRAMES = 256 };
 
 #define BN_UNWIND_ENDS(X)                                                                                    \
     X(COMPLETE, "complete")                                                                                  \
-    X(DUMP_FULL, "the copied part of the stack ended")                                                       \
+    X(DUMP_ENDED, "the copied part of the stack ended")                                                      \
     X(TOO_DEEP, "deeper than 256 frames")                                                                    \
     X(NO_REGISTERS, "no user registers or no stack in the sample")                                           \
     X(NO_MAP, "an address outside of every executable mapping")                                              \
@@ -50,6 +50,9 @@ struct bn_unwind_result {
 
 struct bn_unwinder *bn_unwinder_new(struct bn_maps *maps);
 void bn_unwinder_free(struct bn_unwinder *unwinder);
+
+/* Does a call instruction end at this address of an executable mapping? */
+bool bn_unwind_follows_call(struct bn_unwinder *unwinder, const struct bn_process *process, uint64_t address);
 
 /* The registers and stack of a decoded sample. dump_bytes: how much was asked for. */
 struct bn_unwind_input bn_unwind_input_of(const struct bn_record *sample, size_t dump_bytes);
