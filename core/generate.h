@@ -39,11 +39,12 @@ struct bn_generator {
     uint64_t n_prompt_tokens, n_generated_tokens, n_sequences;
     uint64_t prompt_ns;      /* forward passes over prompts */
     uint64_t first_token_ns; /* of the first call: from its start to its first token */
-    uint64_t decode_ns;      /* sum of token_ns */
+    uint64_t decode_ns;      /* all tokens after the first: forward pass to emit */
     uint64_t
         *token_ns; /* [max_token_times]: each token after the first of a sequence, forward pass to emit */
-    size_t n_token_times, max_token_times;
-    bool sorted;                 /* token_ns is, by bn_generator_quantile */
+    size_t n_token_times, max_token_times; /* at most 2^24: later ones are only summed up */
+    uint64_t n_decoded;                    /* tokens after the first of a sequence */
+    bool sorted;                           /* token_ns is, by bn_generator_quantile */
     uint64_t decode_allocations; /* heap allocations while decoding; UINT64_MAX = cannot be counted */
 };
 

@@ -17,7 +17,13 @@
 #include "tools/run_text.h"
 #include "tools/stage_tree.h"
 
-enum { DEFAULT_MAX_TOKENS = 128, DEFAULT_CTX = 4096, DETERMINISTIC_SEED = 42, MAX_STOP_IDS = 4 };
+enum {
+    DEFAULT_MAX_TOKENS = 128,
+    DEFAULT_CTX = 4096,
+    DETERMINISTIC_SEED = 42,
+    MAX_STOP_IDS = 4,
+    INSISTENT = 4
+};
 
 struct run {
     struct bn_run_options options;
@@ -43,10 +49,12 @@ struct run {
 
 static volatile sig_atomic_t interrupted;
 
+/* The first ones end the generation behind the current token (timeout(1) sends two at once); who insists ends
+ * the program. */
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
-    interrupted = 1;
+    if (++interrupted >= INSISTENT)
+        signal(signal_number, SIG_DFL);
 }
 
 /* ---- start: kernels and threads ---- */
@@ -111,7 +119,7 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
         return status;
     if (bn_pool_open(&r->pool, o->threads ? (unsigned)o->threads : bn_pool_cores(), &err) != 0)
         return bn_tool_fail(&err);
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of a write */
     return BN_EXIT_DONE;

@@ -67,8 +67,8 @@ void bn_run_report_print(FILE *f, const struct bn_run_report *r)
     fprintf(f, "; prompt %llu tokens", (unsigned long long)g->n_prompt_tokens);
     print_number(f, ", ", per_second(g->n_prompt_tokens, g->prompt_ns), "tok/s");
     print_number(f, "; first token ", g->first_token_ns ? (double)g->first_token_ns / 1e6 : -1.0, "ms");
-    fprintf(f, "; decode %zu tokens", g->n_token_times);
-    print_number(f, ", ", per_second(g->n_token_times, g->decode_ns), "tok/s");
+    fprintf(f, "; decode %llu tokens", (unsigned long long)g->n_decoded);
+    print_number(f, ", ", per_second(g->n_decoded, g->decode_ns), "tok/s");
     print_number(f, ", p50 ", token_ms(g, 0.50), "ms");
     print_number(f, ", p95 ", token_ms(g, 0.95), "ms");
     fprintf(f, "; peak RSS %.1f MiB\n", (double)peak_rss_bytes() / 1048576.0);
@@ -114,7 +114,7 @@ static void add_numbers(cJSON *o, const struct bn_run_report *r)
     add_number(o, "tokenizer_ms", r->tokenizer_ms);
     add_number(o, "prompt_tokens_per_second", per_second(g->n_prompt_tokens, g->prompt_ns));
     add_number(o, "first_token_ms", g->first_token_ns ? (double)g->first_token_ns / 1e6 : -1.0);
-    add_number(o, "decode_tokens_per_second", per_second(g->n_token_times, g->decode_ns));
+    add_number(o, "decode_tokens_per_second", per_second(g->n_decoded, g->decode_ns));
     cJSON *times = cJSON_AddObjectToObject(o, "token_ms");
     add_number(times, "p50", token_ms(g, 0.50));
     add_number(times, "p95", token_ms(g, 0.95));

@@ -1,0 +1,142 @@
+#!/bin/bash
+# bnprof run: answers, numbers, determinism, and every way to fail.
+# shellcheck source=tests/cli/lib.sh
+. tests/cli/lib.sh
+
+run() { "$BNPROF" run "$@"; }
+
+# equal NAME EXPECTED COMMAND…: stdout is exactly EXPECTED (a final newline aside)
+equal() {
+    local name=$1 want=$2 got
+    shift 2
+    got=$("$@" 2>"$dir/.err")
+    if [ "$got" = "$want" ]; then ok "$name"; else not_ok "$name" "expected '$want', got '$got' $(cat "$dir/.err")"; fi
+}
+
+# field NAME: the value of a text or number in an object on stdin
+field() { sed -n 's/.*"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p'; }
+
+# ---- answers ----
+
+equal "2+2= is 4" 4 run --prompt '2+2=' --greedy --max-tokens 2
+equal "the capital of France" " Paris. The capital of" run -p 'The capital of France is' -n 5
+[ "$(run -p '2+2=' -n 2 2>/dev/null | od -An -c | tr -d ' ')" = '4\n' ] && ok "one final newline" || not_ok "one final newline"
+printf '2+2=' >prompt.txt
+equal "prompt from a file" 4 run --prompt-file prompt.txt -n 2
+equal "prompt from stdin" 4 run --prompt-file - -n 2 <prompt.txt
+stories=$root/tests/data/stories260k-f32.gguf
+equal "a pre-trained llama model" \
+    ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.
+Lily's mom said" run --model "$stories" -p 'Once upon a time' -n 64
+equal "a continuation keeps its space" " was a big, r" run --model "$stories" -p 'The dog' -n 5
+equal "model from the environment" " was a big, r" env BNPROF_MODEL="$stories" "$BNPROF" run -p 'The dog' -n 5
+
+wrong=
+for a in 0 6 14 20; do
+    for b in 0 8 12 20; do
+        [ "$(run -p "$a+$b=" -n 4 -q | head -n 1)" = $((a + b)) ] || wrong="$wrong $a+$b"
+    done
+done
+[ -z "$wrong" ] && ok "sums" || not_ok "sums" "wrong:$wrong"
+
+# ---- the same for any number of threads, any instructions, any rounds ----
+
+hash_of() { run --json -q "$@" | field token_hash; }
+want=$(hash_of --rounds 1 --threads 1)
+for threads in 2 3 5; do
+    equal "hash with $threads threads" "$want" hash_of --rounds 1 --threads $threads
+    equal "hash with $threads threads, deterministic" "$want" hash_of --rounds 1 --threads $threads --deterministic
+done
+flags=$(run --cpu list)
+for cpu in c avx2 avx512 avx512vnni; do
+    case ,c,$flags, in
+    *,$cpu,*) equal "hash with --cpu $cpu" "$want" hash_of --rounds 1 --cpu $cpu ;;
+    *) skip "hash with --cpu $cpu" "no $cpu here (this machine has $flags)" ;;
+    esac
+done
+[ "$(BN_CPU=c run -p 2+2= -n 2 --json -q | field cpu)" = c ] && ok "BN_CPU=c" || not_ok "BN_CPU=c"
+sampled() { run -p 'Once upon a time' --temperature 0.9 --top-k 50 --top-p 0.95 -n 30 -q "$@"; }
+one=$(sampled --seed 7 -t 1)
+equal "a seed repeats on other threads" "$one" sampled --seed 7 -t 3
+equal "the seed from the environment" "$one" env BITNET_SEED=7 "$BNPROF" run -p 'Once upon a time' --temperature 0.9 --top-k 50 --top-p 0.95 -n 30 -q
+[ "$(sampled --seed 8)" != "$one" ] && ok "another seed, another text" || not_ok "another seed, another text"
+equal "deterministic without a seed" "$(sampled --deterministic)" env BITNET_DETERMINISTIC=1 "$BNPROF" run -p 'Once upon a time' --temperature 0.9 --top-k 50 --top-p 0.95 -n 30 -q
+equal "temperature 0 is greedy" "$(run -p 'Once upon a time' -n 20 -q)" run -p 'Once upon a time' -n 20 -q --temperature 0
+
+# ---- numbers ----
+
+run -p '2+2=' -n 2 --rounds 3 --json --stages >o.json 2>err.txt
+missing=
+for key in text tokens prompt_tokens generated_tokens load_ms tokenizer_ms prompt_tokens_per_second first_token_ms \
+    decode_tokens_per_second token_ms p50 p95 p99 peak_rss_bytes token_hash kernel cpu threads stages; do
+    grep -q "\"$key\":" o.json || missing="$missing $key"
+done
+[ -z "$missing" ] && ok "the keys of the contract" || not_ok "the keys of the contract" "missing:$missing"
+check "text and tokens" grep -qF '"text":"4\n","tokens":[52,10],' o.json
+[ "$(field prompt_tokens <o.json) $(field generated_tokens <o.json)" = "15 6" ] && ok "tokens of all rounds" ||
+    not_ok "tokens of all rounds" "$(cat o.json)"
+[ "$(field token_hash <o.json)" = "$(printf '\64\0\0\0\12\0\0\0' | sha256sum | cut -c 1-16)" ] &&
+    ok "the hash is of the ids" || not_ok "the hash is of the ids"
+check "the speed line" grep -Eq '^load .* ms, tokenizer .* ms; prompt 15 tokens, .* tok/s; first token .* ms; decode 3 tokens, .* tok/s, p50 .* ms, p95 .* ms; peak RSS .* MiB$' err.txt
+check "kernel, CPU, threads, hash" grep -Eq '^kernel i2s \(i2s_gemv_[a-z0-9]+\), cpu [a-z0-9,]+, [0-9]+ threads?, tokens [0-9a-f]{16}$' err.txt
+run -p '2+2=' -n 2 -q >/dev/null 2>err.txt
+[ -s err.txt ] && not_ok "--quiet" "$(cat err.txt)" || ok "--quiet"
+run -p '2+2=' -n 2 -q --stages 2>err.txt >out.txt
+check "--stages on stderr" grep -Eq '^      +transformer_block +4 ' err.txt
+[ "$(cat out.txt)" = 4 ] && ok "--stages leaves stdout alone" || not_ok "--stages leaves stdout alone"
+# invalid UTF-8 in the text must not reach the JSON
+printf 'a\377b' >bad.txt
+run --prompt-file bad.txt -n 40 --temperature 5 --seed 1 --json -q >o.json
+check "JSON stays UTF-8" iconv -f utf-8 -t utf-16 -o /dev/null o.json
+equal "without a prompt: the same work each time" "$(run --rounds 1 -q)" run --rounds 2 -q
+
+# ---- what is refused ----
+
+fails "unknown option" 2 "unrecognized option '--bogus'" run --bogus
+fails "argument" 2 "unexpected argument 'x'" run x
+fails "threads" 2 "'0' is not a whole number from 1 to 256" run --threads 0
+fails "temperature" 2 "'warm' is not a number" run --temperature warm
+fails "unknown kernel" 2 "'tl9' is none of auto, i2s, mock" run --kernel tl9
+fails "unknown CPU flag" 2 "this machine has no 'avx9'" run --cpu avx9
+fails "greedy and chance" 2 "goes with none of" run --greedy --top-k 3
+fails "two prompts" 2 "one of them" run -p a --prompt-file b
+fails "chat without a prompt" 2 "needs a prompt" run --chat
+fails "system without chat" 2 "needs --chat" run -p a --system b
+fails "bad environment" 2 "BN_THREADS: 'many' is not a whole number" env BN_THREADS=many "$BNPROF" run
+fails "mock under --strict" 3 "refused under --strict" run --kernel mock --strict
+fails "mock under BITNET_STRICT_MODE" 3 "refused under --strict" env BITNET_STRICT_MODE=1 "$BNPROF" run --kernel mock
+fails "missing model" 1 "nowhere.gguf: No such file" run --model nowhere.gguf
+: >empty.gguf
+fails "empty model" 1 "empty.gguf" run --model empty.gguf
+head -c 5000 "$stories" >cut.gguf
+fails "truncated model" 1 "cut.gguf" run --model cut.gguf
+fails "missing prompt file" 1 "nowhere.txt: No such file" run --prompt-file nowhere.txt
+fails "a folder as prompt" 1 "Is a directory" run --prompt-file .
+fails "missing tokenizer" 1 "nowhere.json" run --tokenizer nowhere.json
+fails "a context that the model lacks" 1 "the model's context is 256" run --ctx 257
+fails "a prompt longer than the context" 1 "^bnprof: the prompt has 11 tokens, the context holds 10$" \
+    run --ctx 10 -p '1+1+1+1+1+'
+fails "built-in prompts longer than the context" 1 "the context holds 2" run --ctx 2
+fails "no turn in this vocabulary" 1 "no <.eot_id.>" run --chat -p hello
+fails "ternary kernels without ternary weights" 1 "I2_S expected" run --model "$stories" --kernel i2s -p a
+if [ -e /dev/full ]; then
+    run -p '2+2=' -n 2 >/dev/full 2>err.txt
+    [ $? = 1 ] && [ "$(cat err.txt)" = "bnprof: standard output: No space left on device" ] && ok "disk full" ||
+        not_ok "disk full" "$(cat err.txt)"
+fi
+run -p 'Once upon a time' -n 100 2>err.txt | true
+[ "${PIPESTATUS[0]}" = 1 ] && [ ! -s err.txt ] && ok "a reader that went away" ||
+    not_ok "a reader that went away" "$(cat err.txt)"
+
+# ---- mock, lists, ^C ----
+
+run --kernel mock -p '2+2=' -n 2 >/dev/null 2>err.txt
+check "mock says so" grep -q 'i2s_gemv_mock' err.txt
+check "kernel list" bash -c '"$BNPROF" run --kernel list | grep -q ^mock'
+timeout --preserve-status -s INT 1 "$BNPROF" run -p 'Once upon a time' -n 40 --rounds 1000000 >out.txt 2>err.txt
+status=$?
+[ $status = 130 ] && grep -q '^kernel i2s' err.txt && [ "$(tail -c 1 out.txt | od -An -c | tr -d ' ')" = '\n' ] && ok "^C" ||
+    not_ok "^C" "status $status $(cat err.txt)"
+run -p 'Once upon' --ctx 20 -n 100 >/dev/null 2>err.txt
+check "a full context is told" grep -q '^bnprof: the context of 20 tokens is full$' err.txt
+plan
