@@ -17,8 +17,9 @@ static const char magic[8] = {'B', 'N', 'P', 'A', 'R', 'T', '1', '\n'};
 
 enum {
     ALIGN_BYTES = 8,
-    COVERED_BYTES = 8,     /* of a block's head by its checksum: kind and size */
-    FLUSH_BYTES = 1 << 20, /* gathered before a write without being asked */
+    COVERED_BYTES = 8,      /* of a block's head by its checksum: kind and size */
+    DIRECT_BYTES = 1 << 16, /* a body that is written where it lies */
+    FLUSH_BYTES = 1 << 20,  /* gathered before a write without being asked */
 };
 
 _Static_assert(sizeof(struct bn_raw_block) == 16, "blocks are 8-byte aligned");
@@ -100,6 +101,24 @@ int bn_raw_create(struct bn_raw_writer *w, const char *path, struct bn_err *err)
     return 0;
 }
 
+static void write_all(struct bn_raw_writer *w, const char *p, size_t size)
+{
+    size_t done = 0;
+
+    while (done < size && !w->failed) {
+        ssize_t n = write(w->fd, p + done, size - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            w->failed = true;
+            bn_err_set(&w->why, "%s: %s", w->path, n < 0 ? strerror(errno) : "nothing could be written");
+            break;
+        }
+        done += (size_t)n;
+        w->written_bytes += (uint64_t)n;
+    }
+}
+
 void bn_raw_append(struct bn_raw_writer *w, enum bn_raw_kind kind, const void *head, size_t head_bytes,
                    const void *body, size_t body_bytes)
 {
@@ -115,7 +134,12 @@ void bn_raw_append(struct bn_raw_writer *w, enum bn_raw_kind kind, const void *h
     block.crc32c = bn_raw_crc32c(block.crc32c, body, body_bytes);
     bn_buf_put(&w->buf, &block, sizeof block);
     bn_buf_put(&w->buf, head, head_bytes);
-    bn_buf_put(&w->buf, body, body_bytes);
+    if (body_bytes >= DIRECT_BYTES) { /* not worth gathering */
+        bn_raw_flush(w);
+        write_all(w, body, body_bytes);
+    } else {
+        bn_buf_put(&w->buf, body, body_bytes);
+    }
     bn_buf_put(&w->buf, zeros, bn_round_up(n, ALIGN_BYTES) - n);
     if (w->buf.n >= FLUSH_BYTES)
         bn_raw_flush(w);
@@ -123,20 +147,7 @@ void bn_raw_append(struct bn_raw_writer *w, enum bn_raw_kind kind, const void *h
 
 void bn_raw_flush(struct bn_raw_writer *w)
 {
-    size_t done = 0;
-
-    while (done < w->buf.n && !w->failed) {
-        ssize_t n = write(w->fd, w->buf.p + done, w->buf.n - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            w->failed = true;
-            bn_err_set(&w->why, "%s: %s", w->path, n < 0 ? strerror(errno) : "nothing could be written");
-            break;
-        }
-        done += (size_t)n;
-        w->written_bytes += (uint64_t)n;
-    }
+    write_all(w, w->buf.p, w->buf.n);
     w->buf.n = 0;
 }
 

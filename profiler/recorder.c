@@ -23,7 +23,8 @@ enum {
     FLUSH_MS = 500, /* a recorder that is killed loses less than a second */
     SNAPSHOT_MS = 2000,
 };
-static const double fill_high = 0.25, fill_low = 0.10; /* of the fullest scope ring: wait less, wait longer */
+/* Of the fullest scope ring, which holds the events of up to two rounds: wait less, wait longer. */
+static const double fill_high = 0.4, fill_low = 0.2;
 
 /* Records of one CPU; held for one round, so that scope events always reach the file before the samples they
  * explain. */
@@ -35,7 +36,7 @@ struct spool {
 struct recording {
     const struct bn_recorder_options *o;
     struct bn_launch launch;
-    struct bn_sampler sampler;
+    struct bn_perf sampler;
     struct bn_scope_reader scopes; /* engine only */
     struct bn_raw_writer writer;
     struct spool *spools;
@@ -49,11 +50,11 @@ struct recording {
 
 static void drain_samples(struct recording *rec)
 {
-    struct bn_sampler *s = &rec->sampler;
+    struct bn_perf *s = &rec->sampler;
 
     s->n_marks = 0;
     for (size_t i = 0; i < s->n_rings; i++)
-        rec->spools[i].n_now = bn_sampler_drain(s, i, &rec->spools[i].now);
+        rec->spools[i].n_now = bn_perf_drain(s, i, &rec->spools[i].now);
     for (size_t i = 0; i < s->n_marks && rec->o->engine; i++)
         bn_scope_reader_mark(&rec->scopes, s->marks[i].tid, s->marks[i].t_ns);
 }
@@ -95,7 +96,7 @@ static void one_round(struct recording *rec, bool last)
     drain_samples(rec);
     rec->drained_ns = bn_now_ns();
     if (rec->o->engine) {
-        adapt_wait(rec, bn_scope_reader_collect(&rec->scopes));
+        adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
     write_before(rec);
@@ -155,7 +156,7 @@ static struct bn_launch_end run_program(struct recording *rec)
 
     while (!bn_launch_ended(&rec->launch, &end)) {
         if (rec->writer.failed && !stopped) {
-            bn_sampler_stop(&rec->sampler);
+            bn_perf_stop(&rec->sampler);
             stopped = true;
         }
         if (stopped)
@@ -191,7 +192,7 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
         command->keep_fd = rec->scopes.fd;
     }
     if (bn_launch_start(&rec->launch, command, err) != 0 ||
-        bn_sampler_open(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
+        bn_perf_open(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
         return -1;
     for (char *line = rec->sampler.notes.p, *end; line && *line; line = end + 1) {
         end = strchr(line, '\n');
@@ -304,9 +305,9 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
     foot.steal_share = ticks && bn_recorder_ticks(&after) ? bn_recorder_steal(&before, &after) : -1;
     bn_launch_stop_forwarding(&rec->launch);
-    bn_sampler_stop(&rec->sampler);
+    bn_perf_stop(&rec->sampler);
     one_round(rec, true);
-    foot.lost = bn_sampler_lost(&rec->sampler);
+    foot.lost = bn_perf_lost(&rec->sampler);
     foot.throttled = rec->sampler.n_throttled;
     close_file(rec, &foot);
     *result = (struct bn_recorder_result){
@@ -336,7 +337,7 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
     }
     free(rec.spools);
     free(rec.polls);
-    bn_sampler_close(&rec.sampler);
+    bn_perf_close(&rec.sampler);
     bn_scope_reader_close(&rec.scopes);
     bn_launch_close(&rec.launch);
     if (bn_raw_close(&rec.writer, status == 0 ? err : NULL) != 0)

@@ -17,7 +17,7 @@ struct bn_recorder_closing {
 };
 
 struct bn_recorder_options {
-    struct bn_sampler_options sampler;
+    struct bn_perf_options sampler;
     const char *file; /* to execute; looked up in PATH unless it holds a '/' */
     char *const *argv;
     bool engine;           /* bnprof's own run: gets a scope region and reports about itself */

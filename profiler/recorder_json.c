@@ -42,7 +42,7 @@ static char *print_and_delete(cJSON *root)
 
 char *bn_recorder_header(const struct bn_recorder_head *head, cJSON *facts)
 {
-    const struct bn_sampler *s = head->sampler;
+    const struct bn_perf *s = head->sampler;
     const struct perf_event_attr *attr = &s->ladder.attr;
     cJSON *root = cJSON_CreateObject();
 

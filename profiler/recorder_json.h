@@ -12,7 +12,7 @@ struct bn_recorder_head {
     uint64_t t0_ns;
     bool engine, frame_pointers;
     int32_t pid;
-    const struct bn_sampler *sampler;
+    const struct bn_perf *sampler;
 };
 
 struct bn_recorder_foot {

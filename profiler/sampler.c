@@ -48,7 +48,7 @@ static size_t default_ring_bytes(const struct bn_ladder_options *o)
     return bn_min_size(power_of_two(want), RING_MAX_BYTES);
 }
 
-static void close_rings(struct bn_sampler *s)
+static void close_rings(struct bn_perf *s)
 {
     for (size_t i = 0; i < s->n_rings; i++) {
         if (s->rings[i].map)
@@ -60,7 +60,7 @@ static void close_rings(struct bn_sampler *s)
 
 /* A host with many CPUs needs more descriptors than the customary 1024. Ours alone: the child is forked
  * already. */
-static int open_event(struct bn_sampler *s, pid_t pid, int cpu)
+static int open_event(struct bn_perf *s, pid_t pid, int cpu)
 {
     struct rlimit limit;
     int fd = bn_ladder_open(&s->ladder.attr, pid, cpu);
@@ -74,7 +74,7 @@ static int open_event(struct bn_sampler *s, pid_t pid, int cpu)
 }
 
 /* Returns 0 or an errno. *mapping tells which call it came from. */
-static int open_rings(struct bn_sampler *s, pid_t pid, bool *mapping)
+static int open_rings(struct bn_perf *s, pid_t pid, bool *mapping)
 {
     long n_cpus = sysconf(_SC_NPROCESSORS_CONF);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -88,8 +88,8 @@ static int open_rings(struct bn_sampler *s, pid_t pid, bool *mapping)
             continue; /* switched off */
         if (fd < 0)
             return errno;
-        struct bn_sampler_ring *ring = &s->rings[s->n_rings++];
-        *ring = (struct bn_sampler_ring){.fd = fd, .cpu = (uint32_t)cpu, .map_bytes = s->ring_bytes + page};
+        struct bn_perf_ring *ring = &s->rings[s->n_rings++];
+        *ring = (struct bn_perf_ring){.fd = fd, .cpu = (uint32_t)cpu, .map_bytes = s->ring_bytes + page};
         void *map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED) {
             *mapping = true;
@@ -101,7 +101,7 @@ static int open_rings(struct bn_sampler *s, pid_t pid, bool *mapping)
 }
 
 /* Halve the rings until they fit what this user may lock. */
-static int fit_rings(struct bn_sampler *s, pid_t pid, const struct bn_ladder_options *o, struct bn_err *err)
+static int fit_rings(struct bn_perf *s, pid_t pid, const struct bn_ladder_options *o, struct bn_err *err)
 {
     struct bn_ladder_host host;
     size_t min_bytes = PAGE_MIN * (size_t)sysconf(_SC_PAGESIZE);
@@ -130,12 +130,12 @@ static int fit_rings(struct bn_sampler *s, pid_t pid, const struct bn_ladder_opt
     return 0;
 }
 
-int bn_sampler_open(struct bn_sampler *s, const struct bn_sampler_options *o, pid_t pid, struct bn_err *err)
+int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
 {
     struct bn_ladder_options ladder = o->ladder;
     struct bn_ladder_host host;
 
-    *s = (struct bn_sampler){0};
+    *s = (struct bn_perf){0};
     bn_ladder_read_host(&host);
     if (host.max_rate_hz && ladder.rate_hz > host.max_rate_hz) {
         bn_buf_printf(&s->notes, "%u Hz lowered to %u Hz, this machine's kernel.perf_event_max_sample_rate\n",
@@ -145,30 +145,30 @@ int bn_sampler_open(struct bn_sampler *s, const struct bn_sampler_options *o, pi
     s->rate_hz = ladder.rate_hz;
     s->ring_bytes = o->ring_bytes ? o->ring_bytes : default_ring_bytes(&ladder);
     if (bn_ladder_choose(&s->ladder, &ladder, pid, err) != 0 || fit_rings(s, pid, &ladder, err) != 0) {
-        bn_sampler_close(s);
+        bn_perf_close(s);
         return -1;
     }
     s->stacks = bn_stack_ends_new();
     return 0;
 }
 
-void bn_sampler_stop(struct bn_sampler *s)
+void bn_perf_stop(struct bn_perf *s)
 {
     for (size_t i = 0; i < s->n_rings; i++)
         ioctl(s->rings[i].fd, PERF_EVENT_IOC_DISABLE, 0);
 }
 
-void bn_sampler_close(struct bn_sampler *s)
+void bn_perf_close(struct bn_perf *s)
 {
     close_rings(s);
     free(s->rings);
     free(s->marks);
     bn_stack_ends_free(s->stacks);
     bn_buf_free(&s->notes);
-    *s = (struct bn_sampler){0};
+    *s = (struct bn_perf){0};
 }
 
-uint64_t bn_sampler_lost(const struct bn_sampler *s)
+uint64_t bn_perf_lost(const struct bn_perf *s)
 {
     uint64_t counted = 0, values[2];
 
@@ -227,7 +227,7 @@ static size_t find_dump(const struct perf_event_attr *attr, const uint8_t *recor
 
 /* Append a sample without the part of its dump that holds nothing of the thread's stack: what the kernel did
  * not copy is left-over ring content, what lies beyond the stack's mapping belongs to somebody else. */
-static void append_sample(struct bn_sampler *s, const uint8_t *record, size_t size, struct bn_buf *out)
+static void append_sample(struct bn_perf *s, const uint8_t *record, size_t size, struct bn_buf *out)
 {
     static const uint8_t zeros[8];
     struct perf_event_header head;
@@ -240,7 +240,7 @@ static void append_sample(struct bn_sampler *s, const uint8_t *record, size_t si
     }
     memcpy(&tid, record + AT_TID, sizeof tid);
     bn_grow(&s->marks, &s->cap_marks, s->n_marks + 1, sizeof *s->marks);
-    s->marks[s->n_marks++] = (struct bn_sampler_mark){.tid = tid, .t_ns = load_u64(record + AT_TIME)};
+    s->marks[s->n_marks++] = (struct bn_perf_mark){.tid = tid, .t_ns = load_u64(record + AT_TIME)};
     s->n_samples++;
 
     size_t at = find_dump(&s->ladder.attr, record, size, &sp);
@@ -264,7 +264,7 @@ static void append_sample(struct bn_sampler *s, const uint8_t *record, size_t si
         bn_buf_put(out, &keep, sizeof keep);
 }
 
-static void append_record(struct bn_sampler *s, const uint8_t *record, size_t size, struct bn_buf *out)
+static void append_record(struct bn_perf *s, const uint8_t *record, size_t size, struct bn_buf *out)
 {
     struct perf_event_header head;
     int32_t tid;
@@ -302,7 +302,7 @@ static void append_record(struct bn_sampler *s, const uint8_t *record, size_t si
     }
 }
 
-static const uint8_t *ring_data(const struct bn_sampler_ring *ring, size_t *data_bytes)
+static const uint8_t *ring_data(const struct bn_perf_ring *ring, size_t *data_bytes)
 {
     const struct perf_event_mmap_page *control = ring->map;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -325,9 +325,9 @@ static const uint8_t *ring_at(const uint8_t *data, size_t data_bytes, uint64_t a
     return bounce;
 }
 
-uint32_t bn_sampler_drain(struct bn_sampler *s, size_t i, struct bn_buf *out)
+uint32_t bn_perf_drain(struct bn_perf *s, size_t i, struct bn_buf *out)
 {
-    struct bn_sampler_ring *ring = &s->rings[i];
+    struct bn_perf_ring *ring = &s->rings[i];
     struct perf_event_mmap_page *control = ring->map;
     struct perf_event_header head;
     uint8_t bounce[UINT16_MAX + 1];
@@ -353,7 +353,7 @@ uint32_t bn_sampler_drain(struct bn_sampler *s, size_t i, struct bn_buf *out)
     return n_records;
 }
 
-double bn_sampler_fill(const struct bn_sampler *s)
+double bn_perf_fill(const struct bn_perf *s)
 {
     double fullest = 0;
 

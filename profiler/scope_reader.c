@@ -11,10 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What one thread's ring gave and has not been emitted. */
+/* One thread's slot. */
 struct bn_scope_held {
-    struct bn_scope_event *events;
-    size_t n_events, cap_events;
+    uint64_t next;   /* number of the first event that has not been walked; those before are released to the
+                        engine */
     uint64_t *marks; /* times of its samples */
     size_t n_marks, cap_marks;
     struct bn_scope_event current; /* in force at the horizon */
@@ -51,7 +51,6 @@ void bn_scope_reader_close(struct bn_scope_reader *r)
     if (r->region_bytes == 0)
         return;
     for (size_t i = 0; r->held && i < BN_SCOPE_MAX_THREADS; i++) {
-        free(r->held[i].events);
         free(r->held[i].marks);
     }
     free(r->held);
@@ -108,29 +107,16 @@ void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns)
     }
 }
 
-double bn_scope_reader_collect(struct bn_scope_reader *r)
+double bn_scope_reader_fill(const struct bn_scope_reader *r)
 {
     uint32_t n = n_slots(r), size = ring_events(r);
     uint64_t fullest = 0;
 
-    for (uint32_t slot = 0; slot < n && size > 0; slot++) {
-        struct bn_scope_thread *t = &r->region->threads[slot];
-        struct bn_scope_held *h = &r->held[slot];
-        const struct bn_scope_event *ring = ring_of(r, slot);
-        uint64_t head = atomic_load_explicit(&t->head, memory_order_acquire);
-        uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
-        uint64_t waiting = bn_min_size(head - tail, size);
-        if (waiting == 0)
-            continue;
-        size_t begin = (size_t)tail & (size - 1), first = bn_min_size(waiting, size - begin);
-        bn_grow(&h->events, &h->cap_events, h->n_events + waiting, sizeof *h->events);
-        memcpy(h->events + h->n_events, ring + begin, first * sizeof *ring);
-        memcpy(h->events + h->n_events + first, ring, (waiting - first) * sizeof *ring);
-        h->n_events += waiting;
-        atomic_store_explicit(&t->tail, head, memory_order_release);
+    for (uint32_t slot = 0; slot < n; slot++) {
+        uint64_t waiting = atomic_load(&r->region->threads[slot].head) - r->held[slot].next;
         fullest = waiting > fullest ? waiting : fullest;
     }
-    return size ? (double)fullest / size : 0;
+    return size ? (double)bn_min_size(fullest, size) / size : 0;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -143,76 +129,80 @@ static int compare_u64(const void *a, const void *b)
 }
 
 /* Stages that are entered a few times a token at most: they delimit the tokens and phases. */
-static bool is_coarse(const struct bn_scope_reader *r, uint16_t node)
+static void find_coarse(const struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODES])
 {
-    uint16_t stage = node < BN_SCOPE_MAX_NODES ? r->region->nodes[node].stage : 0;
-
-    return stage > BN_STAGE_ROOT && stage <= BN_STAGE_DECODE;
+    for (uint32_t node = 0; node < BN_SCOPE_MAX_NODES; node++) {
+        uint16_t stage = r->region->nodes[node].stage;
+        coarse[node] = stage > BN_STAGE_ROOT && stage <= BN_STAGE_DECODE;
+    }
 }
 
-/* The next pending sample lies before `until_ns`: step over it and all others that do. */
-static bool take_marks(struct bn_scope_reader *r, struct bn_scope_held *h, size_t *mark, uint64_t until_ns)
+/* Samples pending before until_ns: step over them, and keep the event that they fell into. */
+static size_t take_marks(struct bn_scope_reader *r, struct bn_scope_held *h, size_t mark, uint64_t until_ns)
 {
-    size_t begin = *mark;
-
-    for (; *mark < h->n_marks && h->marks[*mark] < until_ns; ++*mark)
-        if (h->have_current && h->marks[*mark] < h->current.t_ns)
+    for (; mark < h->n_marks && h->marks[mark] < until_ns; mark++) {
+        if (!h->have_current)
+            continue;
+        if (h->marks[mark] < h->current.t_ns)
             r->n_late++;
-    return *mark > begin;
+        if (!h->current_kept)
+            r->kept[r->n_kept++] = h->current;
+        h->current_kept = true;
+    }
+    return mark;
 }
 
-/* Walk the held events up to the horizon; those that matter are moved to the front of h->events, in order.
- * Returns their number; *n_passed is the number of events walked. An event is judged when the next one, or
- * the horizon, ends its time, so up to one more than was walked can be kept: the one before the first. */
-static size_t select_events(struct bn_scope_reader *r, struct bn_scope_held *h, uint64_t horizon_ns,
-                            struct bn_scope_event *kept, size_t *n_passed)
+/* Walk a thread's events up to the horizon where they lie; r->kept gets those that matter, in order. An event
+ * is judged when the next one, or the horizon, ends its time. A million events a second pass here on the
+ * machine that is measured. */
+static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horizon_ns,
+                        const bool coarse[BN_SCOPE_MAX_NODES])
 {
-    size_t n = 0, i = 0, mark = 0;
+    struct bn_scope_held *h = &r->held[slot];
+    struct bn_scope_thread *t = &r->region->threads[slot];
+    const struct bn_scope_event *ring = ring_of(r, slot);
+    uint64_t size = ring_events(r), head = atomic_load_explicit(&t->head, memory_order_acquire);
+    size_t mark = 0;
 
+    r->n_kept = 0;
+    if (head - h->next > size) /* cannot be: the region was overwritten */
+        h->next = head - size;
+    bn_grow(&r->kept, &r->cap_kept, (size_t)(head - h->next) + 1, sizeof *r->kept);
     if (h->n_marks > 1)
         qsort(h->marks, h->n_marks, sizeof *h->marks, compare_u64);
-    for (;; i++) {
-        bool more = i < h->n_events && h->events[i].t_ns <= horizon_ns;
-        uint64_t until_ns = more ? h->events[i].t_ns : horizon_ns == UINT64_MAX ? UINT64_MAX : horizon_ns + 1;
-        if (take_marks(r, h, &mark, until_ns) && h->have_current && !h->current_kept) {
-            kept[n++] = h->current;
-            h->current_kept = true;
-        }
-        if (!more)
+    for (; h->next != head; h->next++) {
+        struct bn_scope_event e = ring[h->next & (size - 1)];
+        if (e.t_ns > horizon_ns)
             break;
-        const struct bn_scope_event *e = &h->events[i];
-        h->current_kept = !h->have_current || e->step != h->current.step || is_coarse(r, e->node);
-        h->current = *e;
+        if (mark < h->n_marks && h->marks[mark] < e.t_ns)
+            mark = take_marks(r, h, mark, e.t_ns);
+        h->current_kept =
+            !h->have_current || e.step != h->current.step || (e.node < BN_SCOPE_MAX_NODES && coarse[e.node]);
+        h->current = e;
         h->have_current = true;
         if (h->current_kept)
-            kept[n++] = *e;
+            r->kept[r->n_kept++] = e;
     }
+    mark = take_marks(r, h, mark, horizon_ns == UINT64_MAX ? UINT64_MAX : horizon_ns + 1);
+    atomic_store_explicit(&t->tail, h->next, memory_order_release);
     h->n_marks -= mark;
     if (mark > 0)
         memmove(h->marks, h->marks + mark, h->n_marks * sizeof *h->marks);
-    *n_passed = i;
-    return n;
 }
 
 void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w)
 {
+    bool coarse[BN_SCOPE_MAX_NODES];
     uint32_t n = n_slots(r);
 
-    for (uint32_t slot = 0; slot < n; slot++) {
-        struct bn_scope_held *h = &r->held[slot];
+    find_coarse(r, coarse);
+    for (uint32_t slot = 0; slot < n && ring_events(r) > 0; slot++) {
         const struct bn_scope_thread *t = &r->region->threads[slot];
-        size_t n_passed;
-        if (h->n_events == 0 && h->n_marks == 0)
-            continue;
-        bn_grow(&r->kept, &r->cap_kept, h->n_events + 1, sizeof *r->kept);
-        size_t n_kept = select_events(r, h, horizon_ns, r->kept, &n_passed);
-        h->n_events -= n_passed;
-        if (n_passed > 0)
-            memmove(h->events, h->events + n_passed, h->n_events * sizeof *h->events);
+        walk_events(r, slot, horizon_ns, coarse);
         struct bn_raw_scopes head = {
             .tid = atomic_load(&t->tid), .slot = slot, .dropped = atomic_load(&t->dropped)};
-        if (n_kept)
-            bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, n_kept * sizeof *r->kept);
+        if (r->n_kept)
+            bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, r->n_kept * sizeof *r->kept);
     }
 }
 

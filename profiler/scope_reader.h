@@ -4,7 +4,7 @@
  *
  * Of the events, only those are kept that say where a thread was at one of its samples, begin a generation
  * step, or belong to the coarse stages (startup … decode); a fast model changes stage millions of times a
- * second. To know the samples in time, events are held back for one round of draining. */
+ * second. To know the samples in time, events stay in the rings for one more round of draining. */
 #ifndef PROFILER_SCOPE_READER_H
 #define PROFILER_SCOPE_READER_H
 
@@ -18,7 +18,7 @@ struct bn_scope_reader {
     int fd;                      /* memfd, close-on-exec here; the engine inherits it as BNPROF_SCOPE_FD */
     struct bn_scope_held *held;  /* one for each thread slot */
     struct bn_scope_event *kept; /* scratch */
-    size_t cap_kept;
+    size_t n_kept, cap_kept;
     uint64_t n_late; /* samples that were marked after their time had been emitted: must be 0 */
 };
 
@@ -29,11 +29,11 @@ int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, stru
  * are ignored. */
 void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns);
 
-/* Take what the rings hold. Returns the share of the fullest that was waiting, 0 … 1. */
-double bn_scope_reader_collect(struct bn_scope_reader *r);
+/* Share of the fullest ring that has not been released to the engine, 0 … 1. */
+double bn_scope_reader_fill(const struct bn_scope_reader *r);
 
-/* Append the events up to `horizon_ns` that matter as scopes blocks; later ones stay held. All samples up to
- * the horizon must have been marked. UINT64_MAX: everything. */
+/* Append the events up to `horizon_ns` that matter as scopes blocks; later ones stay in the rings. All
+ * samples up to the horizon must have been marked. UINT64_MAX: everything. */
 void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w);
 
 /* The engine has attached and timed at least one scope. */

@@ -21,21 +21,21 @@ struct entry {
     uint64_t end;
 };
 
-struct bn_sampler_stacks {
+struct bn_stack_ends {
     struct entry entries[SLOTS];
     int reads_left;
     struct bn_buf text;
 };
 
-struct bn_sampler_stacks *bn_stack_ends_new(void)
+struct bn_stack_ends *bn_stack_ends_new(void)
 {
-    struct bn_sampler_stacks *stacks = bn_xcalloc(1, sizeof *stacks);
+    struct bn_stack_ends *stacks = bn_xcalloc(1, sizeof *stacks);
 
     stacks->reads_left = READS;
     return stacks;
 }
 
-void bn_stack_ends_free(struct bn_sampler_stacks *stacks)
+void bn_stack_ends_free(struct bn_stack_ends *stacks)
 {
     if (!stacks)
         return;
@@ -74,7 +74,7 @@ static uint64_t find_end(const char *text, uint64_t sp)
     return 0;
 }
 
-size_t bn_stack_ends_room(struct bn_sampler_stacks *stacks, int32_t tid, uint64_t sp)
+size_t bn_stack_ends_room(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp)
 {
     struct entry *e = &stacks->entries[(uint32_t)tid & (SLOTS - 1)];
 
@@ -91,7 +91,7 @@ size_t bn_stack_ends_room(struct bn_sampler_stacks *stacks, int32_t tid, uint64_
     return sp < e->end ? e->end - sp : SIZE_MAX;
 }
 
-void bn_stack_ends_forget(struct bn_sampler_stacks *stacks, int32_t tid)
+void bn_stack_ends_forget(struct bn_stack_ends *stacks, int32_t tid)
 {
     struct entry *e = &stacks->entries[(uint32_t)tid & (SLOTS - 1)];
 
@@ -101,7 +101,7 @@ void bn_stack_ends_forget(struct bn_sampler_stacks *stacks, int32_t tid)
         *e = (struct entry){0};
 }
 
-void bn_stack_ends_refill(struct bn_sampler_stacks *stacks)
+void bn_stack_ends_refill(struct bn_stack_ends *stacks)
 {
     stacks->reads_left = READS;
 }

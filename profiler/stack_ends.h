@@ -6,19 +6,19 @@
 
 #include "core/base.h"
 
-struct bn_sampler_stacks;
+struct bn_stack_ends;
 
-struct bn_sampler_stacks *bn_stack_ends_new(void);
-void bn_stack_ends_free(struct bn_sampler_stacks *stacks); /* accepts NULL */
+struct bn_stack_ends *bn_stack_ends_new(void);
+void bn_stack_ends_free(struct bn_stack_ends *stacks); /* accepts NULL */
 
 /* Bytes from `sp` to the end of the mapping it lies in; SIZE_MAX when unknown. The first question about a
  * thread reads /proc/TID/maps, at most a few times between two refills. */
-size_t bn_stack_ends_room(struct bn_sampler_stacks *stacks, int32_t tid, uint64_t sp);
+size_t bn_stack_ends_room(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp);
 
 /* The thread ended; tid 0: the program was replaced, forget all. */
-void bn_stack_ends_forget(struct bn_sampler_stacks *stacks, int32_t tid);
+void bn_stack_ends_forget(struct bn_stack_ends *stacks, int32_t tid);
 
 /* Allow a few more reads. */
-void bn_stack_ends_refill(struct bn_sampler_stacks *stacks);
+void bn_stack_ends_refill(struct bn_stack_ends *stacks);
 
 #endif

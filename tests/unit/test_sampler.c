@@ -55,39 +55,39 @@ struct outcome {
     struct perf_event_attr attr;
 };
 
-static struct bn_sampler_options default_options(uint32_t rate_hz)
+static struct bn_perf_options default_options(uint32_t rate_hz)
 {
-    return (struct bn_sampler_options){.ladder = {.event = BN_EVENT_CPU_CLOCK,
-                                                  .rate_hz = rate_hz,
-                                                  .stack_dump_bytes = BN_STACK_DUMP_DEFAULT}};
+    return (struct bn_perf_options){.ladder = {.event = BN_EVENT_CPU_CLOCK,
+                                               .rate_hz = rate_hz,
+                                               .stack_dump_bytes = BN_STACK_DUMP_DEFAULT}};
 }
 
 /* Record argv; reads the rings while it runs, or only at the end. The caller frees out->records. */
-static void record(struct outcome *out, const struct bn_sampler_options *o, char *const argv[],
+static void record(struct outcome *out, const struct bn_perf_options *o, char *const argv[],
                    bool read_on_time)
 {
     struct bn_launch_command command = {.file = argv[0], .argv = argv, .keep_fd = -1};
     struct bn_launch launch;
-    struct bn_sampler s;
+    struct bn_perf s;
     struct bn_err err = {{0}};
 
     *out = (struct outcome){0};
     assert_int_equal(bn_launch_start(&launch, &command, &err), 0);
-    if (bn_sampler_open(&s, o, launch.pid, &err) != 0)
+    if (bn_perf_open(&s, o, launch.pid, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(bn_launch_release(&launch, &command, &err), 0);
     while (!bn_launch_ended(&launch, &out->end)) {
         struct pollfd wait = {.fd = launch.pidfd, .events = POLLIN};
         poll(&wait, 1, 10);
         for (size_t i = 0; i < s.n_rings && read_on_time; i++)
-            out->n_records += bn_sampler_drain(&s, i, &out->records);
+            out->n_records += bn_perf_drain(&s, i, &out->records);
     }
-    bn_sampler_stop(&s);
+    bn_perf_stop(&s);
     for (size_t i = 0; i < s.n_rings; i++)
-        out->n_records += bn_sampler_drain(&s, i, &out->records);
+        out->n_records += bn_perf_drain(&s, i, &out->records);
     assert_int_equal(s.n_marks, s.n_samples);
     out->n_samples = s.n_samples;
-    out->n_lost = bn_sampler_lost(&s);
+    out->n_lost = bn_perf_lost(&s);
     out->n_throttled = s.n_throttled;
     out->n_damaged = s.n_damaged;
     out->period_ns = s.ladder.attr.sample_period;
@@ -95,7 +95,7 @@ static void record(struct outcome *out, const struct bn_sampler_options *o, char
     out->rate_hz = s.rate_hz;
     out->kernel_sampled = s.ladder.kernel_sampled;
     out->attr = s.ladder.attr;
-    bn_sampler_close(&s);
+    bn_perf_close(&s);
     bn_launch_close(&launch);
 }
 
@@ -116,7 +116,7 @@ static void test_count_is_time_times_rate(void **state)
         for (int threads = 1; threads <= 2; threads++) {
             char number[2] = {(char)('0' + threads), 0};
             char *argv[] = {spin_path, "500", "7", number, NULL};
-            struct bn_sampler_options o = default_options(rates[i]);
+            struct bn_perf_options o = default_options(rates[i]);
             struct outcome out;
             record(&out, &o, argv, true);
             double sampled_ns = (double)out.n_samples * (double)out.period_ns;
@@ -144,7 +144,7 @@ static uint64_t load_u64(const char *p)
 static void test_records_stay_valid(void **state)
 {
     char *argv[] = {spin_path, "300", "0", "2", NULL};
-    struct bn_sampler_options o = default_options(999);
+    struct bn_perf_options o = default_options(999);
     struct outcome out;
     size_t at = 0;
     uint64_t samples = 0, mmaps = 0, comms = 0;
@@ -189,7 +189,7 @@ static void test_records_stay_valid(void **state)
 static void test_starved_ring_counts_its_loss(void **state)
 {
     char *argv[] = {spin_path, "400", NULL};
-    struct bn_sampler_options o = default_options(999);
+    struct bn_perf_options o = default_options(999);
     struct outcome out;
 
     (void)state;
@@ -208,7 +208,7 @@ static void test_starved_ring_counts_its_loss(void **state)
 static void test_small_ring_wraps(void **state)
 {
     char *argv[] = {spin_path, "400", NULL};
-    struct bn_sampler_options o = default_options(199);
+    struct bn_perf_options o = default_options(199);
     struct outcome out;
 
     (void)state;
@@ -414,7 +414,7 @@ static void test_rate_is_clamped(void **state)
     bn_ladder_read_host(&host);
     if (refused || host.max_rate_hz == 0)
         skip();
-    struct bn_sampler_options o = default_options(host.max_rate_hz + 1);
+    struct bn_perf_options o = default_options(host.max_rate_hz + 1);
     o.ladder.stack_dump_bytes = 1024;
     record(&out, &o, argv, true);
     assert_int_equal(out.rate_hz, host.max_rate_hz);
@@ -424,7 +424,7 @@ static void test_rate_is_clamped(void **state)
 /* The dump of a thread ends with its stack; other addresses are left alone. */
 static void test_stack_ends(void **state)
 {
-    struct bn_sampler_stacks *stacks = bn_stack_ends_new();
+    struct bn_stack_ends *stacks = bn_stack_ends_new();
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *map = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int32_t tid = (int32_t)getpid();

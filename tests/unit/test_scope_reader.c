@@ -107,7 +107,7 @@ static void test_thinning(void **state)
     unlink(path);
     assert_int_equal(bn_raw_create(&w, path, &err), 0);
     while (n < EVENTS) {
-        for (uint32_t burst = random_below(RING - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
+        for (uint32_t burst = random_below(RING / 2 - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
             t_ns += random_below(3) * 50; /* several events at one instant, too */
             step += random_below(400) == 0;
             uint16_t node = (uint16_t)(random_below(100) == 0 ? 1 + random_below(2) : 3 + random_below(2));
@@ -122,7 +122,7 @@ static void test_thinning(void **state)
             bn_scope_reader_mark(&r, TID, marks[i - 1]);
         told = n_marks;
         bn_scope_reader_mark(&r, TID + 1, t_ns);
-        assert_true(bn_scope_reader_collect(&r) > 0);
+        assert_true(bn_scope_reader_fill(&r) > 0);
         bn_scope_reader_emit(&r, before_ns, &w);
         before_ns = drained_ns;
     }
@@ -180,7 +180,7 @@ static void test_killed_engine(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status));
     assert_true(bn_scope_reader_active(&r));
-    assert_true(bn_scope_reader_collect(&r) > 0);
+    assert_true(bn_scope_reader_fill(&r) > 0);
     char *info = bn_scope_reader_info(&r), *text = bn_scope_reader_snapshot(&r, 0);
     assert_string_equal(info, "{\"model\":{\"format\":\"i2s\"}}");
     cJSON *json = cJSON_Parse(text), *nodes = cJSON_GetObjectItem(json, "nodes");
@@ -225,7 +225,7 @@ static void test_hostile_region(void **state)
         if (round % 2)
             atomic_store(&r.region->info_n, 60000);
         bn_scope_reader_mark(&r, -1, 5);
-        bn_scope_reader_collect(&r);
+        bn_scope_reader_fill(&r);
         bn_scope_reader_emit(&r, round, &w);
         free(bn_scope_reader_snapshot(&r, 1));
     }
