@@ -265,6 +265,9 @@ static const char *gap_cause(const struct bn_profile *p, uint32_t stage, double 
 {
     if (timer_ns >= low_ns && timer_ns <= high_ns)
         return "within the interval";
+    if (p->stages[stage].parent == 0 && high_ns > timer_ns &&
+        (strcmp(p->stages[stage].name, "startup") == 0 || strcmp(p->stages[stage].name, "shutdown") == 0))
+        return "samples also cover what runs before the first and after the last scope";
     if (strcmp(p->stages[stage].name, "wait") == 0)
         return "asleep: no CPU time to sample";
     if (timer_ns < low_ns)
