@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ * Probes with AVX-512 F and BW. */
+#include "kernels/limits_probe.h"
+
+#include <immintrin.h>
+
+static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_t stride)
+{
+    __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+
+    for (size_t i = 0; i < n_steps; i++, p += step) {
+        s0 = _mm512_add_epi64(s0, _mm512_load_si512(p));
+        s1 = _mm512_add_epi64(s1, _mm512_load_si512(p + stride));
+        s2 = _mm512_add_epi64(s2, _mm512_load_si512(p + 2 * stride));
+        s3 = _mm512_add_epi64(s3, _mm512_load_si512(p + 3 * stride));
+    }
+    s0 = _mm512_add_epi64(_mm512_add_epi64(s0, s1), _mm512_add_epi64(s2, s3));
+    return (uint64_t)_mm512_reduce_add_epi64(s0);
+}
+
+enum { CHAINS = 8 };
+
+/* See the AVX2 one. */
+static uint64_t int8_avx512(uint64_t rounds)
+{
+    __m512i sum[CHAINS], product, a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(3);
+    uint64_t total = 0;
+
+    for (int j = 0; j < CHAINS; j++)
+        sum[j] = _mm512_setzero_si512();
+    for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < CHAINS; j++)
+            __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+                             : "+v"(sum[j]), "=&v"(product)
+                             : "v"(a), "v"(b));
+    }
+    for (int j = 0; j < CHAINS; j++)
+        total += (uint64_t)_mm512_reduce_add_epi64(sum[j]);
+    return total;
+}
+
+void bn_probe_init_avx512(struct bn_probe *probe)
+{
+    probe->read = read_avx512;
+    probe->int8 = int8_avx512;
+    probe->macs_per_round = CHAINS * 64;
+}
