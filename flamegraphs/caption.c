@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flamegraphs/svg.h"
+#include "flamegraphs/svg_text.h"
 
 static const char *or_unknown(const char *s)
 {

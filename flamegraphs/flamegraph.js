@@ -8,7 +8,8 @@
     var here = document.currentScript;
     var svg = (here && here.ownerSVGElement) || document.documentElement;
     var group = find("frames"), controls = find("controls"), matchedText = find("matched"), details = find("details");
-    var all = Number(group.getAttribute("data-samples"));
+    var all = Number(group.getAttribute("data-samples")), rows = Number(group.getAttribute("data-rows")), rowsShown = rows;
+    var icicle = group.classList.contains("icicle"), fileHeight = Number(svg.getAttribute("height"));
     var boxes = [], root = null, zoomed = null, width = 1200, column = 7.23;
     var pattern = "", ignoreCase = false, matches = [], input = null, shown = null;
 
@@ -42,7 +43,7 @@
         }
         root = zoomed = boxes[0] || null;
         boxes.forEach(function (box) {
-            var depth = Math.round(Math.abs(box.y - root.y) / ROW);
+            var depth = box.depth = Math.round(Math.abs(box.y - root.y) / ROW);
             last[depth] = box;
             if (box !== root) {
                 box.parent = last[depth - 1];
@@ -98,18 +99,55 @@
         box.text.textContent = cut(box.name, room);
     }
 
+    function isAround(box) {
+        return box.index < zoomed.index && box.x <= zoomed.x && box.x + box.n >= zoomed.x + zoomed.n;
+    }
+
+    /* Of boxes over the same samples, the outer ones come first. */
+    function isInside(box) {
+        return box.index >= zoomed.index && box.x >= zoomed.x && box.x + box.n <= zoomed.x + zoomed.n;
+    }
+
+    /* Rows that hold less than a two hundredth of the view stay folded away, unless a match stands in them. */
+    function countRows() {
+        var sums = [], deepest = rows - 1;
+        boxes.forEach(function (box) {
+            if (isInside(box)) {
+                sums[box.depth] = (sums[box.depth] || 0) + box.n;
+                deepest = box.match ? Math.max(deepest, box.depth) : deepest;
+            }
+        });
+        sums.forEach(function (sum, depth) {
+            deepest = sum >= zoomed.n / 200 ? Math.max(deepest, depth) : deepest;
+        });
+        return deepest + 1;
+    }
+
+    /* The picture grows with its rows; the root stays where it is in the window. */
+    function setRows(count) {
+        var more = (count - rows) * ROW;
+        group.setAttribute("transform", icicle || more === 0 ? "" : "translate(0," + more + ")");
+        find("foot").setAttribute("transform", more === 0 ? "" : "translate(0," + more + ")");
+        svg.setAttribute("height", fileHeight + more);
+        if (!icicle && count !== rowsShown && svg === document.documentElement) {
+            window.scrollBy(0, (count - rowsShown) * ROW);
+        }
+        rowsShown = count;
+        follow();
+    }
+
     function draw() {
-        var plot = width - 2 * PAD, end = zoomed.x + zoomed.n;
+        var plot = width - 2 * PAD, count = countRows();
         boxes.forEach(function (b) {
-            var inside = b.x >= zoomed.x && b.x + b.n <= end, around = b.x <= zoomed.x && b.x + b.n >= end;
-            if (b.index < zoomed.index && around) {
-                place(b, PAD, plot, true); /* of boxes over the same samples, the outer ones come first */
-            } else if (b.index >= zoomed.index && inside) {
+            if (isAround(b)) {
+                place(b, PAD, plot, true);
+            } else if (isInside(b) && b.depth < count) {
                 place(b, PAD + plot * (b.x - zoomed.x) / zoomed.n, plot * b.n / zoomed.n, false);
             } else {
                 setClass(b.g, "hide", true);
             }
         });
+        setRows(count);
         setClass(find("unzoom"), "hide", zoomed === root);
         showMatched();
     }
@@ -141,10 +179,9 @@
 
     /* The line with the details stays in sight when the graph is taller than the window. */
     function follow() {
-        var status = find("status"), height = Number(svg.getAttribute("height"));
-        var bottom = svg.getBoundingClientRect().top + Number(details.getAttribute("y")) + 10;
-        var over = height > 0 ? bottom - window.innerHeight : 0;
-        status.setAttribute("transform", over > 0 ? "translate(0," + -over + ")" : "");
+        var bottom = svg.getBoundingClientRect().top + Number(svg.getAttribute("height")) - 20;
+        var over = details.textContent === " " ? 0 : bottom - window.innerHeight;
+        find("status").setAttribute("transform", over > 0 ? "translate(0," + -over + ")" : "");
     }
 
     /* ---- details ---- */
@@ -156,6 +193,7 @@
         }
         shown = box;
         details.textContent = cut(text, Math.floor((width - 2 * PAD) / column)) || " ";
+        follow();
     }
 
     /* ---- zoom ---- */
@@ -208,7 +246,9 @@
         if (input && input.value !== text) {
             input.value = text;
         }
-        showMatched();
+        if (root) {
+            draw();
+        }
         if (!keepAddress) {
             writeAddress(false);
         }
@@ -385,7 +425,7 @@
     }
 
     function move(box, key) {
-        var outwards = group.classList.contains("icicle") ? "ArrowUp" : "ArrowDown", next;
+        var outwards = icicle ? "ArrowUp" : "ArrowDown", next;
         if (key === "ArrowLeft" || key === "ArrowRight") {
             next = nextSibling(box, key === "ArrowLeft" ? -1 : 1);
         } else {

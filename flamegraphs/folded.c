@@ -127,6 +127,8 @@ static int add_stack(struct bn_tree *tree, struct bn_str stack, uint64_t count)
         const char *semicolon = memchr(stack.p, ';', stack.n);
         size_t n = semicolon ? (size_t)(semicolon - stack.p) : stack.n;
         struct bn_tree_frame frame = frame_from((struct bn_str){stack.p, n});
+        if (frame.inlined && tree->nodes[node].kind == BN_TREE_COMPUTE)
+            frame.kind = BN_TREE_COMPUTE; /* a piece of the kernel */
         node = bn_tree_child(tree, node, &frame);
         stack.p += n;
         stack.n -= n;

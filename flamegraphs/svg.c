@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flamegraphs/folded.h"
+#include "flamegraphs/svg_text.h"
 
 extern const char bn_embed_flamegraph_css[], bn_embed_flamegraph_css_end[];
 extern const char bn_embed_flamegraph_js[], bn_embed_flamegraph_js_end[];
@@ -50,110 +50,11 @@ static const struct {
     [BN_TREE_MARK] = {'m', true, "mark"},
 };
 
-/* ---- text ---- */
-
-static bool is_allowed(uint32_t c)
-{
-    bool control = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
-    bool turns = (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f;
-    return !control && !turns && (c & 0xfffe) != 0xfffe;
-}
-
-static void put_char(FILE *f, const char *s, size_t size, uint32_t c)
-{
-    switch (c) {
-    case '&':
-        fputs("&amp;", f);
-        break;
-    case '<':
-        fputs("&lt;", f);
-        break;
-    case '>':
-        fputs("&gt;", f);
-        break;
-    case '"':
-        fputs("&quot;", f);
-        break;
-    case '\'':
-        fputs("&#39;", f);
-        break;
-    default:
-        fwrite(s, 1, size, f);
-    }
-}
-
-/* Put the character at s; its bytes (at least 1) and the columns it takes. */
-static size_t put_next(FILE *f, const char *s, size_t n, size_t *columns)
-{
-    uint32_t c = 0;
-    size_t size = bn_utf8_char(s, n, &c);
-
-    *columns = size && c >= 0x1100 ? 2 : 1;
-    if (!f)
-        return size ? size : 1;
-    if (size && (c == '\t' || c == '\n' || c == '\r'))
-        fputc(' ', f);
-    else if (size && is_allowed(c))
-        put_char(f, s, size, c);
-    else
-        fputs("\xef\xbf\xbd", f);
-    return size ? size : 1;
-}
-
-void bn_svg_put_text(FILE *f, const char *s, size_t n)
-{
-    size_t columns;
-
-    for (size_t i = 0; i < n;)
-        i += put_next(f, s + i, n - i, &columns);
-}
+/* ---- numbers ---- */
 
 static void put(FILE *f, const char *s)
 {
     bn_svg_put_text(f, s, strlen(s));
-}
-
-static size_t count_columns(const char *s)
-{
-    size_t n = strlen(s), total = 0, columns;
-
-    for (size_t i = 0; i < n; total += columns)
-        i += put_next(NULL, s + i, n - i, &columns);
-    return total;
-}
-
-/* As much as fits into `room` columns, the rest replaced by "…". */
-static void put_cut(FILE *f, const char *s, size_t room)
-{
-    size_t n = strlen(s), used = 0, columns;
-    bool fits = count_columns(s) <= room;
-
-    for (size_t i = 0; i < n;) {
-        size_t size = put_next(NULL, s + i, n - i, &columns);
-        if (!fits && used + columns > room - 1)
-            break;
-        put_next(f, s + i, n - i, &columns);
-        used += columns;
-        i += size;
-    }
-    if (!fits)
-        fputs("…", f);
-}
-
-/* ---- numbers ---- */
-
-const char *bn_svg_grouped(uint64_t value, char buf[32])
-{
-    char digits[24];
-    size_t n = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)value), out = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0 && (n - i) % 3 == 0)
-            buf[out++] = ',';
-        buf[out++] = digits[i];
-    }
-    buf[out] = '\0';
-    return buf;
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -192,11 +93,13 @@ struct drawing {
     uint64_t *start;    /* [n_nodes] first sample */
     bool *drawn;        /* [n_nodes] */
     uint32_t max_depth; /* of the drawn ones */
+    uint32_t rows;      /* shown; those beyond hold so few samples that they wait for zoom or search */
 };
 
+/* Rows beyond the shown ones lie outside the picture. */
 static double row_y(const struct drawing *d, uint32_t depth)
 {
-    return FRAMES_Y + (double)ROW * (d->options->icicle ? depth : d->max_depth - depth);
+    return FRAMES_Y + ROW * (d->options->icicle ? (double)depth : (double)d->rows - 1 - (double)depth);
 }
 
 static unsigned shade(const char *name)
@@ -272,8 +175,9 @@ static void put_box(FILE *f, const struct drawing *d, uint32_t i)
     double x = PAD + (double)start * scale, width = (double)node->total * scale;
     double room = (width - 2 * TEXT_PAD) / column_px;
 
-    fprintf(f, "<g class=\"%c%u\" data-x=\"%llu\" data-n=\"%llu\">", kinds[node->kind].class,
-            shade(node->name), (unsigned long long)start, (unsigned long long)node->total);
+    fprintf(f, "<g class=\"%c%u%s\" data-x=\"%llu\" data-n=\"%llu\">", kinds[node->kind].class,
+            shade(node->name), node->depth < d->rows ? "" : " hide", (unsigned long long)start,
+            (unsigned long long)node->total);
     put_title(f, tree, node, !d->options->callers);
     fputs("<rect", f);
     put_px(f, "x", x);
@@ -285,7 +189,7 @@ static void put_box(FILE *f, const struct drawing *d, uint32_t i)
         put_px(f, "x", x + TEXT_PAD);
         put_px(f, "y", y + 13);
         fputc('>', f);
-        put_cut(f, node->name, (size_t)room);
+        bn_svg_put_cut(f, node->name, (size_t)room);
         fputs("</text>", f);
     }
     fputs("</g>\n", f);
@@ -316,6 +220,20 @@ static void lay_out(struct drawing *d, struct bn_svg_result *result)
             next += tree->nodes[k].total;
         }
     }
+}
+
+/* One sample with a deep stack would make the picture tall and empty: rows that hold less than a two
+ * hundredth of the samples are folded away. A row never holds more than the one it stands on. */
+static void fold_rows(struct drawing *d)
+{
+    uint64_t *sums = bn_xcalloc((size_t)d->max_depth + 1, sizeof *sums);
+
+    for (uint32_t i = 0; i < d->tree->n_nodes; i++)
+        if (d->drawn[i])
+            sums[d->tree->nodes[i].depth] += d->tree->nodes[i].total;
+    while (d->rows <= d->max_depth && sums[d->rows] >= d->tree->samples / 200.0)
+        d->rows++;
+    free(sums);
 }
 
 /* Every box before those above it, siblings from left to right: the script finds parents by this order. */
@@ -370,13 +288,13 @@ static void put_head(FILE *f, const struct bn_svg_options *o, int height)
             "</style>\n<rect id=\"background\" width=\"100%%\" height=\"100%%\"/>\n"
             "<text id=\"title\" x=\"%d\" y=\"%d\">",
             PAD, TITLE_Y);
-    put_cut(f, o->title, 80);
+    bn_svg_put_cut(f, o->title, 80);
     fprintf(f, "</text>\n<text id=\"subtitle\">");
     for (size_t i = 0; i < BN_COUNT(o->subtitle); i++) {
         if (!o->subtitle[i])
             continue;
         fprintf(f, "<tspan x=\"%d\" y=\"%d\">", PAD, SUBTITLE_Y + (int)i * LINE);
-        put_cut(f, o->subtitle[i], 190);
+        bn_svg_put_cut(f, o->subtitle[i], 190);
         fputs("</tspan>", f);
     }
     fputs("</text>\n", f);
@@ -437,15 +355,19 @@ static void put_foot(FILE *f, const struct drawing *d, const struct bn_svg_resul
 {
     char number[32];
 
-    fprintf(f, "<g id=\"status\"><rect id=\"shade\" y=\"%d\" width=\"100%%\" height=\"%d\"/>", y + 4,
-            LINE + 8);
+    fprintf(f, "<g id=\"foot\"><g id=\"status\"><rect id=\"shade\" y=\"%d\" width=\"100%%\" height=\"%d\"/>",
+            y + 4, LINE + 8);
     fprintf(f, "<text id=\"details\" x=\"%d\" y=\"%d\"> </text></g>\n<text id=\"elided\" x=\"%d\" y=\"%d\">",
             PAD, y + 21, PAD, y + 43);
+    if (d->max_depth >= d->rows && d->rows > 0)
+        fprintf(f, "%u more row%s hold%s less than 0.5%% of the samples: zoom or search to see. ",
+                d->max_depth + 1 - d->rows, d->max_depth == d->rows ? "" : "s",
+                d->max_depth == d->rows ? "s" : "");
     if (result->n_elided > 0)
         fprintf(f, "%s box%s narrower than %g px not drawn; %.2f%% of the samples end in them.",
                 bn_svg_grouped(result->n_elided, number), result->n_elided == 1 ? "" : "es",
                 d->options->min_width_px, percent(result->elided_samples, d->tree->samples));
-    fprintf(f, "</text>\n<text id=\"help\" class=\"script\" x=\"%d\" y=\"%d\"> </text>\n<script>",
+    fprintf(f, "</text>\n<text id=\"help\" class=\"script\" x=\"%d\" y=\"%d\"> </text></g>\n<script>",
             WIDTH - PAD, y + 43);
     put_embedded(f, bn_embed_flamegraph_js, bn_embed_flamegraph_js_end);
     fputs("</script>\n</svg>\n", f);
@@ -454,7 +376,7 @@ static void put_foot(FILE *f, const struct drawing *d, const struct bn_svg_resul
 void bn_svg_write(const struct bn_tree *tree, const struct bn_svg_options *options, FILE *f,
                   struct bn_svg_result *result)
 {
-    struct drawing d = {.tree = tree, .options = options};
+    struct drawing d = {.tree = tree, .options = options, .rows = 1};
     int rows_height = EMPTY_HEIGHT;
 
     assert(tree->finished);
@@ -463,13 +385,14 @@ void bn_svg_write(const struct bn_tree *tree, const struct bn_svg_options *optio
     d.drawn = bn_xcalloc(tree->n_nodes, sizeof *d.drawn);
     if (tree->samples > 0) {
         lay_out(&d, result);
-        rows_height = ROW * ((int)d.max_depth + 1);
+        fold_rows(&d);
+        rows_height = ROW * (int)d.rows;
     }
     put_head(f, options, FRAMES_Y + rows_height + FOOTER);
     put_controls(f);
     put_legend(f, tree, options->callers);
-    fprintf(f, "<g id=\"frames\" data-samples=\"%llu\"%s>\n", (unsigned long long)tree->samples,
-            options->icicle ? " class=\"icicle\"" : "");
+    fprintf(f, "<g id=\"frames\" data-samples=\"%llu\" data-rows=\"%u\"%s>\n",
+            (unsigned long long)tree->samples, d.rows, options->icicle ? " class=\"icicle\"" : "");
     if (tree->samples > 0)
         put_boxes(&d, f);
     else

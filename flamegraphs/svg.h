@@ -32,12 +32,4 @@ struct bn_svg_result {
 void bn_svg_write(const struct bn_tree *tree, const struct bn_svg_options *options, FILE *f,
                   struct bn_svg_result *result);
 
-/* Text for XML elements and quoted attributes: & < > " ' escaped; malformed UTF-8, characters that XML
- * forbids, C1 controls and those that turn the writing direction become U+FFFD, tabs and line ends a space.
- */
-void bn_svg_put_text(FILE *f, const char *s, size_t n);
-
-/* "12,345" into buf. Returns buf. */
-const char *bn_svg_grouped(uint64_t value, char buf[32]);
-
 #endif

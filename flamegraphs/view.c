@@ -183,11 +183,16 @@ static void add_sample(struct builder *b, const struct bn_sample *s)
 
     for (uint32_t i = s->stack; i != 0; i = p->stacks[i].parent)
         b->path[depth++] = p->stacks[i].frame;
+    enum bn_tree_kind caller = BN_TREE_ROOT;
     while (depth-- > 0) {
         const struct bn_frame *f = &p->frames[b->path[depth]];
+        enum bn_tree_kind kind = b->kinds[b->path[depth]];
+        if (caller == BN_TREE_COMPUTE && kind == BN_TREE_PROGRAM)
+            kind = BN_TREE_COMPUTE; /* the pieces that a kernel is made of */
+        caller = kind;
         struct bn_tree_frame frame = {
             .name = bn_str_from(f->function),
-            .kind = waits && depth == 0 ? BN_TREE_WAIT : b->kinds[b->path[depth]],
+            .kind = waits && depth == 0 ? BN_TREE_WAIT : kind,
             .module = f->module,
             .file = f->file,
             .line_min = f->line,

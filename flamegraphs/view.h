@@ -43,7 +43,8 @@ bool bn_view_has_stages(const struct bn_profile *p);
 int bn_view_tree(struct bn_tree *tree, const struct bn_profile *p, const struct bn_view *view,
                  struct bn_err *err);
 
-/* The kind of box that a frame of the recording becomes. */
+/* The kind of box that a frame of the recording becomes. (In a stack, the program's own code that a compute
+ * kernel calls or contains is part of the kernel.) */
 enum bn_tree_kind bn_view_kind(const struct bn_profile *p, const struct bn_frame *frame);
 
 #endif

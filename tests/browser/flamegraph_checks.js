@@ -211,6 +211,24 @@
             check("it zooms", [fills(box("decode")), isShown(box("load"))], [true, false]);
         },
     };
+    const deep = {
+        rows() {
+            const height = () => Number(svg.getAttribute("height")), before = height();
+            const top = (g) => g.querySelector("rect").getBoundingClientRect().top;
+            check("rows of next to nothing are folded away", shown(), ["all", "main", "a", "b"]);
+            type("deepest");
+            check("a match unfolds its row", [isShown(box("deepest")), height() - before], [true, 3 * 19]);
+            check("inside the picture", top(box("deepest")) >= top(box("all")) - 5 * 19 - 1 && top(box("deepest")) > 0, true);
+            key("n");
+            input().focus();
+            key("Escape");
+            check("and folds it again", [isShown(box("deepest")), height()], [false, before]);
+            click(box("b").querySelector("rect"));
+            check("zoom unfolds", [isShown(box("deepest")), fills(box("deepest"))], [true, true]);
+            click($("unzoom"));
+            check("and Reset folds", [shown(), height()], [["all", "main", "a", "b"], before]);
+        },
+    };
     const empty = {
         nothing() {
             key("Escape");
@@ -222,7 +240,7 @@
     };
 
     await pause();
-    const groups = { main, fragment, wide, narrow, icicle, empty }[which];
+    const groups = { main, fragment, wide, narrow, icicle, deep, empty }[which];
     for (const name of Object.keys(groups)) {
         try {
             await groups[name]();

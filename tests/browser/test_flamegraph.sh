@@ -55,6 +55,8 @@ run_checks fragment 'fragment-checks.svg#p=main/decode&s=GEMV&i=1' 1300
 draw wide wide && run_checks wide wide-checks.svg 1900
 draw narrow narrow && run_checks narrow narrow-checks.svg 500
 draw icicle icicle --icicle && run_checks icicle icicle-checks.svg 1300
+printf 'main;a 9990\nmain;b;c;d;deepest 10\n' >stacks.folded
+draw deep deep && run_checks deep deep-checks.svg 1300
 : >stacks.folded
 draw empty empty 2>/dev/null && run_checks empty empty-checks.svg 1300
 plan

@@ -2,7 +2,7 @@
 # The pictures of stacks.folded and of recording.json (made by hand: 616 samples of a run with two threads), byte for
 # byte but for style and script, are what the stored SVG files hold.
 # After a wanted change: UPDATE=1 tests/golden/test_svg.sh, look at the difference, commit it.
-[ -n "${UPDATE:-}" ] && cd "$(dirname "$0")/../.."
+[ -z "${UPDATE:-}" ] || cd "$(dirname "$0")/../.." || exit
 # shellcheck source=tests/cli/lib.sh
 . tests/cli/lib.sh
 golden=$root/tests/golden

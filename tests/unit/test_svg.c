@@ -11,6 +11,7 @@
 
 #include "flamegraphs/caption.h"
 #include "flamegraphs/folded.h"
+#include "flamegraphs/svg_text.h"
 
 /* ---- a strict reader of the XML that we write: fails the test at the first thing that is not well-formed
  * ---- */
@@ -337,6 +338,19 @@ static void test_narrow_boxes_are_left_out_and_counted(void **state)
     bn_tree_free(&tree);
 }
 
+/* One deep stack of one sample in a thousand does not make the picture tall. */
+static void test_rows_of_next_to_nothing_are_folded_away(void **state)
+{
+    (void)state;
+    char *text = draw("a 994\nb;c 5\nb;c;d;e 1\n");
+    check_has(text, "data-rows=\"3\"");
+    check_has(text, " height=\"229\"");
+    check_has(text, " hide\" data-x=\"994\" data-n=\"1\"><title>d (1 samples, 0.10%)");
+    check_has(text, "2 more rows hold less than 0.5% of the samples: zoom or search to see.");
+    assert_int_equal(count(text, " hide\" data-x="), 2);
+    free(text);
+}
+
 static void test_an_empty_recording_says_so(void **state)
 {
     struct bn_tree tree;
@@ -476,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_hostile_names_are_harmless),
         cmocka_unit_test(test_labels_are_cut_to_their_boxes),
         cmocka_unit_test(test_narrow_boxes_are_left_out_and_counted),
+        cmocka_unit_test(test_rows_of_next_to_nothing_are_folded_away),
         cmocka_unit_test(test_an_empty_recording_says_so),
         cmocka_unit_test(test_the_legend_gives_disjoint_shares),
         cmocka_unit_test(test_stages_show_their_timers),

@@ -213,6 +213,24 @@ static void test_waiting_has_its_own_kind(void **state)
     bn_profile_free(&p);
 }
 
+static void test_the_pieces_of_a_kernel_belong_to_it(void **state)
+{
+    struct bn_profile p;
+    struct bn_tree tree;
+    (void)state;
+
+    start(&p);
+    add(&p, "decode", "rows;i2s_gemv_avx2;+dot;helper;memset@libc.so.6", 10);
+    assert_int_equal(bn_view_tree(&tree, &p, &by_stack, NULL), 0);
+    static const enum bn_tree_kind want[] = {BN_TREE_ROOT,    BN_TREE_PROGRAM, BN_TREE_COMPUTE,
+                                             BN_TREE_COMPUTE, BN_TREE_COMPUTE, BN_TREE_LIBRARY};
+    assert_int_equal(tree.n_nodes, BN_COUNT(want));
+    for (size_t i = 0; i < BN_COUNT(want); i++)
+        assert_int_equal(tree.nodes[i].kind, want[i]);
+    bn_tree_free(&tree);
+    bn_profile_free(&p);
+}
+
 static void check_refused(const struct bn_profile *p, struct bn_view view, const char *want)
 {
     struct bn_tree tree;
@@ -292,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_no_stage_and_unknown_stage_stay_apart),
         cmocka_unit_test(test_stack_thread_and_callers),
         cmocka_unit_test(test_waiting_has_its_own_kind),
+        cmocka_unit_test(test_the_pieces_of_a_kernel_belong_to_it),
         cmocka_unit_test(test_phase_and_layer),
         cmocka_unit_test(test_kinds),
     };
