@@ -21,12 +21,8 @@
         return parent.appendChild(document.createElementNS(SVG, tag));
     }
 
-    function grouped(n) {
-        return String(n).replace(/\B(?=(\d{3})+$)/g, ",");
-    }
-
     function percent(part, whole) {
-        return whole > 0 ? (part === whole ? "100%" : (100 * part / whole).toFixed(2) + "%") : "unknown";
+        return part === whole ? "100%" : (100 * part / whole).toFixed(2) + "%";
     }
 
     /* ---- the boxes: they come depth first, so the last one seen on the row below is the parent ---- */
@@ -85,18 +81,14 @@
         }
         box.rect.setAttribute("x", x.toFixed(2));
         box.rect.setAttribute("width", (w - (w < 2.5 ? 0.3 * w : 0.75)).toFixed(2));
-        if (room < 3) {
-            if (box.text) {
-                box.text.textContent = "";
-            }
-            return;
-        }
-        if (!box.text) {
+        if (!box.text && room >= 3) {
             box.text = make("text", box.g);
             box.text.setAttribute("y", box.y + 13);
         }
-        box.text.setAttribute("x", (x + TEXT_PAD).toFixed(2));
-        box.text.textContent = cut(box.name, room);
+        if (box.text) {
+            box.text.setAttribute("x", (x + TEXT_PAD).toFixed(2));
+            box.text.textContent = room >= 3 ? cut(box.name, room) : "";
+        }
     }
 
     function isAround(box) {
@@ -171,15 +163,13 @@
     function measure() {
         var probe = make("text", group);
         probe.textContent = "MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM";
-        try {
-            column = probe.getComputedTextLength() / 40 || column;
-        } catch (e) { /* not laid out: the estimate stays */ }
+        column = probe.getComputedTextLength() / 40 || column; /* not laid out: the estimate stays */
         group.removeChild(probe);
     }
 
     /* The line with the details stays in sight when the graph is taller than the window. */
     function follow() {
-        var bottom = svg.getBoundingClientRect().top + Number(svg.getAttribute("height")) - 20;
+        var bottom = svg.getBoundingClientRect().top + Number(svg.getAttribute("height")) - 26;
         var over = details.textContent === " " ? 0 : bottom - window.innerHeight;
         find("status").setAttribute("transform", over > 0 ? "translate(0," + -over + ")" : "");
     }
@@ -275,23 +265,14 @@
         if (pattern !== "" && compile(pattern) === null) {
             text = "not a regular expression";
         } else if (pattern !== "" && root) {
-            text = "matched " + percent(matchedBelow(root), all) + " in " + grouped(matches.length) +
+            text = "matched " + percent(matchedBelow(root), all) + " in " + matches.length +
                 (matches.length === 1 ? " box" : " boxes");
             if (zoomed !== root) {
-                inView = zoomed.match || ancestorMatches() ? zoomed.n : matchedBelow(zoomed);
+                inView = zoomed.match || boxes.some(function (b) { return b.match && isAround(b); }) ? zoomed.n : matchedBelow(zoomed);
                 text += ", " + percent(inView, zoomed.n) + " of this view";
             }
         }
         matchedText.textContent = text;
-    }
-
-    function ancestorMatches() {
-        for (var box = zoomed.parent; box; box = box.parent) {
-            if (box.match) {
-                return true;
-            }
-        }
-        return false;
     }
 
     /* The next match that is in sight, from the focused box on, round the end. */
@@ -412,24 +393,22 @@
         return g ? g.bnprofBox : null;
     }
 
-    function nextSibling(box, direction) {
-        var row = boxes.filter(function (b) { return b.y === box.y && !b.g.classList.contains("hide"); });
-        row.sort(function (a, b) { return a.x - b.x; });
+    function neighbour(box, direction) {
+        var row = boxes.filter(function (b) { return b.depth === box.depth && !b.g.classList.contains("hide"); });
         return row[row.indexOf(box) + direction];
     }
 
-    function firstChild(box) {
-        var shownChildren = box.children.filter(function (b) { return !b.g.classList.contains("hide"); });
-        shownChildren.sort(function (a, b) { return b.n - a.n; });
-        return shownChildren[0];
+    function heaviestChild(box) {
+        return box.children.filter(function (b) { return !b.g.classList.contains("hide"); })
+            .sort(function (a, b) { return b.n - a.n; })[0];
     }
 
     function move(box, key) {
         var outwards = icicle ? "ArrowUp" : "ArrowDown", next;
         if (key === "ArrowLeft" || key === "ArrowRight") {
-            next = nextSibling(box, key === "ArrowLeft" ? -1 : 1);
+            next = neighbour(box, key === "ArrowLeft" ? -1 : 1);
         } else {
-            next = key === outwards ? box.parent : firstChild(box);
+            next = key === outwards ? box.parent : heaviestChild(box);
         }
         if (next) {
             focus(next);
