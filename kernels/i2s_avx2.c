@@ -9,13 +9,15 @@
 enum {
     BLOCK = 128,        /* elements of a row that share 32 bytes */
     GEMV_ROWS = 4,      /* rows that share the loaded activations */
-    GEMM_FROM_COLS = 4, /* fewer vectors do not repay the unpacking */
+    GEMM_FROM_COLS = 6, /* fewer vectors do not repay the unpacking */
     VECS = 2,           /* a tile: 2 vectors of 8 rows … */
     TILE_COLS = 4,      /* … by 4 columns */
     TILE_ROWS = 8 * VECS,
     STEP = 4, /* elements of a row that one 32-bit lane holds */
     BLOCK_STEPS = BLOCK / STEP,
-    DEPTH_BLOCKS = 8, /* a tile is at most 1024 elements deep: 16 KiB unpacked */
+    DEPTH_BLOCKS = 8,    /* a tile is at most 1024 elements deep: 16 KiB unpacked */
+    X_BYTES = 384 << 10, /* activations used by all tiles before the next ones: they stay in the L2 cache */
+    MIN_COLS = 64,       /* but not fewer columns: unpacking must pay */
     /* A code is at most 3 and |x| at most 128, so a maddubs adds at most 768 to an int16: 42 fit. */
     WIDEN_BLOCKS = 8, /* of 4 maddubs, one vector: 32 */
     WIDEN_STEPS = 32, /* many vectors: a block */
@@ -26,9 +28,18 @@ BN_INLINE __m256i load32(const void *p)
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-BN_INLINE __m256i widen(__m256i words)
+/* Sixteen sums in int16. Not __m256i, whose lanes gcc takes for 64 bits wide: it would copy every sum before
+ * and after it is added to. */
+typedef int16_t words __attribute__((vector_size(32)));
+
+BN_INLINE words products(__m256i w, __m256i x)
 {
-    return _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+    return (words)_mm256_maddubs_epi16(w, x);
+}
+
+BN_INLINE __m256i widen(words sum)
+{
+    return _mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
 }
 
 /* The codes of bit pair `shift` / 2 of each byte. */
@@ -43,7 +54,8 @@ BN_INLINE void gemv_rows(const uint8_t *w, const int8_t *x, int32_t x_sum, int32
                          const int n_rows)
 {
     const size_t row_bytes = k / 4, n_blocks = k / BLOCK;
-    __m256i sum[GEMV_ROWS], words[GEMV_ROWS];
+    __m256i sum[GEMV_ROWS];
+    words part[GEMV_ROWS];
 
     BN_UNROLL
     for (int r = 0; r < n_rows; r++)
@@ -53,7 +65,7 @@ BN_INLINE void gemv_rows(const uint8_t *w, const int8_t *x, int32_t x_sum, int32
 
         BN_UNROLL
         for (int r = 0; r < n_rows; r++)
-            words[r] = _mm256_setzero_si256();
+            part[r] = (words){0};
         for (size_t i = b; i < end; i++) {
             const int8_t *xi = x + i * BLOCK;
             const __m256i x0 = load32(xi), x1 = load32(xi + 32), x2 = load32(xi + 64), x3 = load32(xi + 96);
@@ -62,17 +74,15 @@ BN_INLINE void gemv_rows(const uint8_t *w, const int8_t *x, int32_t x_sum, int32
             for (int r = 0; r < n_rows; r++) {
                 const uint8_t *p = w + (size_t)r * row_bytes + i * (BLOCK / 4);
                 const __m256i v = load32(p);
-                __m256i a = _mm256_maddubs_epi16(codes(v, 6), x0), c = _mm256_maddubs_epi16(codes(v, 2), x2);
 
                 _mm_prefetch((const char *)p + (size_t)n_rows * row_bytes, _MM_HINT_T0);
-                a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes(v, 4), x1));
-                c = _mm256_add_epi16(c, _mm256_maddubs_epi16(codes(v, 0), x3));
-                words[r] = _mm256_add_epi16(words[r], _mm256_add_epi16(a, c));
+                part[r] += (products(codes(v, 6), x0) + products(codes(v, 4), x1)) +
+                           (products(codes(v, 2), x2) + products(codes(v, 0), x3));
             }
         }
         BN_UNROLL
         for (int r = 0; r < n_rows; r++)
-            sum[r] = _mm256_add_epi32(sum[r], widen(words[r]));
+            sum[r] = _mm256_add_epi32(sum[r], widen(part[r]));
     }
     BN_UNROLL
     for (int r = 0; r < n_rows; r++)
@@ -124,8 +134,12 @@ BN_INLINE void unpack_8_rows(const uint8_t *w, size_t row_bytes, size_t n_rows, 
     __m256i in[8], pair[8], quad[8];
 
     BN_UNROLL
-    for (size_t i = 0; i < 8; i++)
-        in[i] = load32(w + (i < n_rows ? i : n_rows - 1) * row_bytes);
+    for (size_t i = 0; i < 8; i++) {
+        const uint8_t *p = w + (i < n_rows ? i : n_rows - 1) * row_bytes;
+
+        _mm_prefetch((const char *)p + TILE_ROWS * row_bytes, _MM_HINT_T1); /* the next tile */
+        in[i] = load32(p);
+    }
     /* transpose 4 rows by 4 dwords in each lane of 128 bits */
     BN_UNROLL
     for (int i = 0; i < 8; i += 2) {
@@ -158,13 +172,13 @@ BN_INLINE void unpack_8_rows(const uint8_t *w, size_t row_bytes, size_t n_rows, 
 BN_INLINE void block_product(const __m256i *w, const int8_t *x, size_t k, __m256i (*sum)[TILE_COLS],
                              const size_t n_vecs, const size_t n_cols)
 {
-    __m256i words[VECS][TILE_COLS];
+    words part[VECS][TILE_COLS];
 
     BN_UNROLL
     for (size_t v = 0; v < n_vecs; v++) {
         BN_UNROLL
         for (size_t j = 0; j < n_cols; j++)
-            words[v][j] = _mm256_setzero_si256();
+            part[v][j] = (words){0};
     }
     for (size_t s = 0; s < WIDEN_STEPS; s++, w += n_vecs, x += STEP) {
         BN_UNROLL
@@ -176,14 +190,14 @@ BN_INLINE void block_product(const __m256i *w, const int8_t *x, size_t k, __m256
 
             BN_UNROLL
             for (size_t v = 0; v < n_vecs; v++)
-                words[v][j] = _mm256_add_epi16(words[v][j], _mm256_maddubs_epi16(w[v], xj));
+                part[v][j] += products(w[v], xj);
         }
     }
     BN_UNROLL
     for (size_t v = 0; v < n_vecs; v++) {
         BN_UNROLL
         for (size_t j = 0; j < n_cols; j++)
-            sum[v][j] = _mm256_add_epi32(sum[v][j], widen(words[v][j]));
+            sum[v][j] = _mm256_add_epi32(sum[v][j], widen(part[v][j]));
     }
 }
 
@@ -274,8 +288,18 @@ BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum
 void i2s_gemm_avx2(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                    size_t n_rows, size_t k, size_t n_cols)
 {
-    if (n_cols < GEMM_FROM_COLS)
+    size_t fit = X_BYTES / k, groups;
+
+    if (n_cols < GEMM_FROM_COLS) {
         gemm_few(w, x, x_sum, y, ldy, n_rows, k, n_cols);
-    else
-        gemm_many(w, x, x_sum, y, ldy, n_rows, k, n_cols);
+        return;
+    }
+    fit = fit < MIN_COLS ? MIN_COLS : fit;
+    groups = (n_cols + fit - 1) / fit;
+    for (size_t c = 0; groups > 0; groups--) {
+        size_t n = (n_cols - c + groups - 1) / groups;
+
+        gemm_many(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);
+        c += n;
+    }
 }

@@ -11,14 +11,25 @@
 enum {
     BLOCK = 128,        /* elements of a row that share 32 bytes */
     GEMV_ROWS = 8,      /* rows that share the loaded activations */
-    GEMM_FROM_COLS = 5, /* fewer vectors do not repay the unpacking */
+    GEMM_FROM_COLS = 6, /* fewer vectors do not repay the unpacking */
     VECS = 3,           /* a tile: 3 vectors of 16 rows … */
     TILE_COLS = 8,      /* … by 8 columns, 24 sums in registers */
     TILE_ROWS = 16 * VECS,
     STEP = 4, /* elements of a row that one lane of dpbusd takes */
     BLOCK_STEPS = BLOCK / STEP,
-    DEPTH_BLOCKS = 4, /* a tile is at most 512 elements deep: 24 KiB unpacked */
+    DEPTH_BLOCKS = 4,    /* a tile is at most 512 elements deep: 24 KiB unpacked */
+    X_BYTES = 384 << 10, /* activations used by all tiles before the next ones: they stay in the L2 cache */
+    MIN_COLS = 64,       /* but not fewer columns: unpacking must pay */
 };
+
+/* Sixteen sums. Not __m512i, whose lanes gcc takes for 64 bits wide: it would copy every sum before and after
+ * it is added to. */
+typedef int32_t sums __attribute__((vector_size(64)));
+
+BN_INLINE sums add_products(sums sum, __m512i codes, __m512i x)
+{
+    return (sums)_mm512_dpbusd_epi32((__m512i)sum, codes, x);
+}
 
 /* ---- one vector ---- */
 
@@ -47,11 +58,11 @@ BN_INLINE void dot_rows(const uint8_t *w, const int8_t *x, size_t k, size_t ahea
     const __m512i high_shift = _mm512_inserti64x4(_mm512_set1_epi32(6), _mm256_set1_epi32(4), 1);
     const __m512i low_shift = _mm512_inserti64x4(_mm512_set1_epi32(2), _mm256_setzero_si256(), 1);
     const size_t row_bytes = k / 4;
-    __m512i high[GEMV_ROWS], low[GEMV_ROWS];
+    sums high[GEMV_ROWS], low[GEMV_ROWS];
 
     BN_UNROLL
     for (int r = 0; r < n_rows; r++)
-        high[r] = low[r] = _mm512_setzero_si512();
+        high[r] = low[r] = (sums){0};
     for (size_t at = 0; at < row_bytes; at += BLOCK / 4) {
         const __m512i x_high = _mm512_loadu_si512(x + 4 * at), x_low = _mm512_loadu_si512(x + 4 * at + 64);
 
@@ -61,14 +72,14 @@ BN_INLINE void dot_rows(const uint8_t *w, const int8_t *x, size_t k, size_t ahea
             const __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
 
             _mm_prefetch((const char *)p + ahead_bytes, _MM_HINT_T0);
-            high[r] = _mm512_dpbusd_epi32(high[r], _mm512_and_si512(v, high_mask), x_high);
-            low[r] = _mm512_dpbusd_epi32(low[r], _mm512_and_si512(v, low_mask), x_low);
+            high[r] = add_products(high[r], _mm512_and_si512(v, high_mask), x_high);
+            low[r] = add_products(low[r], _mm512_and_si512(v, low_mask), x_low);
         }
     }
     BN_UNROLL
     for (int r = 0; r < n_rows; r++)
-        sum[r] =
-            _mm512_add_epi32(_mm512_srav_epi32(high[r], high_shift), _mm512_srav_epi32(low[r], low_shift));
+        sum[r] = _mm512_add_epi32(_mm512_srav_epi32((__m512i)high[r], high_shift),
+                                  _mm512_srav_epi32((__m512i)low[r], low_shift));
 }
 
 BN_INLINE void gemv_8_rows(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t k)
@@ -141,6 +152,8 @@ BN_INLINE void unpack_16_rows(const uint8_t *w, size_t row_bytes, size_t n_rows,
         const uint8_t *p = w + (low < n_rows ? low : n_rows - 1) * row_bytes;
         const uint8_t *q = w + (high < n_rows ? high : n_rows - 1) * row_bytes;
 
+        _mm_prefetch((const char *)p + TILE_ROWS * row_bytes, _MM_HINT_T1); /* the next tile */
+        _mm_prefetch((const char *)q + TILE_ROWS * row_bytes, _MM_HINT_T1);
         in[i] =
             _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)p)),
                                _mm256_loadu_si256((const __m256i *)(const void *)q), 1);
@@ -179,15 +192,23 @@ BN_INLINE void tile_product(const __m512i *w, const struct part *part, size_t c,
     const __mmask16 last = lanes16(part->n_rows - 16 * (n_vecs - 1));
     const int8_t *x = part->x + c * part->k;
     int32_t *y = part->y + c * part->ldy;
-    __m512i sum[VECS][TILE_COLS];
+    sums sum[VECS][TILE_COLS];
 
     BN_UNROLL
     for (size_t j = 0; j < n_cols; j++) {
         BN_UNROLL
         for (size_t v = 0; v < n_vecs; v++)
-            sum[v][j] = part->first ? _mm512_set1_epi32(-part->x_sum[c + j])
-                                    : _mm512_maskz_loadu_epi32(v + 1 < n_vecs ? 0xffff : last,
-                                                               y + j * part->ldy + 16 * v);
+            sum[v][j] = part->first ? (sums)_mm512_set1_epi32(-part->x_sum[c + j])
+                                    : (sums)_mm512_maskz_loadu_epi32(v + 1 < n_vecs ? 0xffff : last,
+                                                                     y + j * part->ldy + 16 * v);
+    }
+    if (part->first) { /* their lines, needed at the end, are not in a cache yet */
+        BN_UNROLL
+        for (size_t j = 0; j < n_cols; j++) {
+            BN_UNROLL
+            for (size_t v = 0; v < n_vecs; v++)
+                _mm_prefetch((const char *)(y + j * part->ldy + 16 * v), _MM_HINT_T0);
+        }
     }
     for (size_t s = 0; s < part->n_steps; s++, w += n_vecs, x += STEP) {
         BN_UNROLL
@@ -199,14 +220,15 @@ BN_INLINE void tile_product(const __m512i *w, const struct part *part, size_t c,
 
             BN_UNROLL
             for (size_t v = 0; v < n_vecs; v++)
-                sum[v][j] = _mm512_dpbusd_epi32(sum[v][j], w[v], xj);
+                sum[v][j] = add_products(sum[v][j], w[v], xj);
         }
     }
     BN_UNROLL
     for (size_t j = 0; j < n_cols; j++) {
         BN_UNROLL
         for (size_t v = 0; v < n_vecs; v++)
-            _mm512_mask_storeu_epi32(y + j * part->ldy + 16 * v, v + 1 < n_vecs ? 0xffff : last, sum[v][j]);
+            _mm512_mask_storeu_epi32(y + j * part->ldy + 16 * v, v + 1 < n_vecs ? 0xffff : last,
+                                     (__m512i)sum[v][j]);
     }
 }
 
@@ -281,8 +303,18 @@ BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum
 void i2s_gemm_avx512vnni(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                          size_t n_rows, size_t k, size_t n_cols)
 {
-    if (n_cols < GEMM_FROM_COLS)
+    size_t fit = X_BYTES / k, groups;
+
+    if (n_cols < GEMM_FROM_COLS) {
         gemm_few(w, x, x_sum, y, ldy, n_rows, k, n_cols);
-    else
-        gemm_many(w, x, x_sum, y, ldy, n_rows, k, n_cols);
+        return;
+    }
+    fit = fit < MIN_COLS ? MIN_COLS : fit;
+    groups = (n_cols + fit - 1) / fit;
+    for (size_t c = 0; groups > 0; groups--) {
+        size_t n = (n_cols - c + groups - 1) / groups;
+
+        gemm_many(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);
+        c += n;
+    }
 }
