@@ -30,8 +30,8 @@ static char *title_of(const struct bn_profile *p, const struct bn_view *view)
 
     if (!has_model(p))
         name = p->command;
-    return bn_xasprintf("%s: CPU time %s%s", or_unknown(name), by[view->order],
-                        view->callers ? ", callers" : "");
+    return bn_xasprintf("CPU time %s%s: %s", by[view->order], view->callers ? ", callers first" : "",
+                        or_unknown(name));
 }
 
 static char *what_of(const struct bn_profile *p, const struct bn_view *view)
@@ -109,7 +109,7 @@ struct bn_caption bn_caption_of_folded(const char *name, const struct bn_tree *t
     char number[32];
 
     return (struct bn_caption){
-        bn_xasprintf("%s: folded stacks%s", base_name(name), callers ? ", callers" : ""),
+        bn_xasprintf("Folded stacks%s: %s", callers ? ", callers first" : "", base_name(name)),
         bn_xstrdup("model unknown · format unknown · date unknown · run unknown"),
         bn_xasprintf("%s samples · rate unknown · lost unknown · grade unknown",
                      bn_svg_grouped(tree->samples, number)),

@@ -11,7 +11,7 @@
     var all = Number(group.getAttribute("data-samples")), rows = Number(group.getAttribute("data-rows")), rowsShown = rows;
     var icicle = group.classList.contains("icicle"), fileHeight = Number(svg.getAttribute("height"));
     var boxes = [], root = null, zoomed = null, width = 1200, column = 7.23;
-    var pattern = "", ignoreCase = false, matches = [], input = null, shown = null;
+    var title = svg.querySelector("title").textContent, pattern = "", ignoreCase = false, matches = [], input = null, shown = null;
 
     function find(id) {
         return svg.querySelector("#" + id);
@@ -154,6 +154,7 @@
         svg.setAttribute("width", available < MIN_WIDTH ? String(MIN_WIDTH) : "100%");
         controls.setAttribute("transform", "translate(" + width + ",0)");
         find("help").setAttribute("x", width - PAD);
+        find("title").textContent = cut(title, Math.floor((width - 420) / 10));
         if (root) {
             draw();
         }

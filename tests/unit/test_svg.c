@@ -436,7 +436,7 @@ static void test_captions_call_the_unknown_unknown(void **state)
     bn_profile_init(&p);
     bn_tree_init(&tree);
     struct bn_caption c = bn_caption_of_profile(&p, &view, &tree);
-    assert_string_equal(c.title, "unknown: CPU time by stack");
+    assert_string_equal(c.title, "CPU time by stack: unknown");
     assert_string_equal(c.what, "model unknown · format unknown · date unknown · run unknown");
     assert_string_equal(c.quality,
                         "0 samples · event unknown, asked rate unknown, achieved rate unknown · lost 0 · "
@@ -458,7 +458,7 @@ static void test_captions_call_the_unknown_unknown(void **state)
     view.phase = "decode";
     view.callers = true;
     c = bn_caption_of_profile(&p, &view, &tree);
-    assert_string_equal(c.title, "tiny: CPU time by stack, callers");
+    assert_string_equal(c.title, "CPU time by stack, callers first: tiny");
     assert_string_equal(c.what,
                         "decode only · model tiny.gguf · format i2s · 2026-11-21 10:15:00 +0000 · run "
                         "20261121-101500-i2s");
