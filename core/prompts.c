@@ -13,7 +13,7 @@ static const char *const prompts[] = {
     "One day, a dog",
 };
 
-enum { MIN_TOKENS = 8, MAX_TOKENS = 64, MAX_ROUNDS = 200 };
+enum { MIN_TOKENS = 8, MAX_TOKENS = 64, MAX_ROUNDS = 280 };
 
 /* Bytes of weights to be read in all: some 20 s of a desktop's memory bandwidth. Small models, whose weights
  * stay in the cache, end at MAX_ROUNDS. */
