@@ -1,201 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * GGUF to model: every name, type, shape and number that the forward pass relies on is checked here, once.
+ * GGUF to model: every name, type, shape and number that the forward pass relies on is checked at load, once.
  *
  * A tensor that is not known is refused rather than ignored: a model that computes something else than its
  * makers meant is worse than none. */
-#include "core/model.h"
+#include "core/model_parts.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct arch {
-    const char *name;
-    enum bn_activation activation;
-    enum bn_rope rope;
-    bool sub_norms;
-};
-
-/* docs/formats.md#architectures */
-static const struct arch archs[] = {
-    {"bitnet-b1.58", BN_ACTIVATION_RELU2, BN_ROPE_NEOX, true},
-    {"bitnet-25", BN_ACTIVATION_RELU2, BN_ROPE_NEOX, true},
-    {"bitnet", BN_ACTIVATION_SILU, BN_ROPE_NEOX, true},
-    {"llama", BN_ACTIVATION_SILU, BN_ROPE_NORM, false},
-};
-
-enum {
-    MAX_LAYERS = 4096,
-    MAX_WIDTH = 1 << 24,
-    MAX_CONTEXT = 1 << 24,
-    MAX_NAME = 160,
-};
-
-struct loader {
-    struct bn_model *model;
-    const struct bn_gguf *gguf;
-    const struct arch *arch;
-    bool *used; /* [n_tensors] */
-    struct bn_err *err;
-};
-
-/* ---- metadata ---- */
-
-enum need { OPTIONAL, REQUIRED };
-
-/* Read the key `<arch>.<suffix>` into *out, which holds the default. */
-static int read_u32(struct loader *l, const char *suffix, enum need need, uint32_t min, uint32_t max,
-                    uint32_t *out)
-{
-    char key[MAX_NAME];
-
-    snprintf(key, sizeof key, "%s.%s", l->arch->name, suffix);
-    int found = bn_gguf_get_u32(l->gguf, key, out, l->err);
-    if (found < 0)
-        return -1;
-    if (!found && need == REQUIRED)
-        return bn_err_set(l->err, "%s: key %s is missing", l->gguf->path, key);
-    if (*out < min || *out > max)
-        return bn_err_set(l->err, "%s: key %s is %u, expected %u to %u", l->gguf->path, key, *out, min, max);
-    return 0;
-}
-
-static int read_f32(struct loader *l, const char *suffix, enum need need, float *out)
-{
-    char key[MAX_NAME];
-
-    snprintf(key, sizeof key, "%s.%s", l->arch->name, suffix);
-    int found = bn_gguf_get_f32(l->gguf, key, out, l->err);
-    if (found < 0)
-        return -1;
-    if (!found && need == REQUIRED)
-        return bn_err_set(l->err, "%s: key %s is missing", l->gguf->path, key);
-    if (!isfinite(*out) || *out < 0)
-        return bn_err_set(l->err, "%s: key %s is %g, expected a finite number, not negative", l->gguf->path,
-                          key, (double)*out);
-    return 0;
-}
-
-static int find_arch(struct loader *l)
-{
-    struct bn_str name = {NULL, 0};
-    int found = bn_gguf_get_str(l->gguf, "general.architecture", &name, l->err);
-
-    if (found < 0)
-        return -1;
-    if (!found)
-        return bn_err_set(l->err, "%s: key general.architecture is missing", l->gguf->path);
-    for (size_t i = 0; i < BN_COUNT(archs); i++) {
-        if (!bn_str_is(name, archs[i].name))
-            continue;
-        l->arch = &archs[i];
-        l->model->arch = archs[i].name;
-        l->model->activation = archs[i].activation;
-        l->model->rope = archs[i].rope;
-        return 0;
-    }
-    return bn_err_set(l->err,
-                      "%s: architecture '%.*s' is not supported (bitnet-b1.58, bitnet-25, bitnet or llama "
-                      "expected)",
-                      l->gguf->path, (int)bn_min_size(name.n, 60), name.p);
-}
-
-static int read_name(struct loader *l)
-{
-    struct bn_str name = {"", 0};
-
-    if (bn_gguf_get_str(l->gguf, "general.name", &name, l->err) < 0)
-        return -1;
-    l->model->name = bn_arena_strndup(&l->model->gguf.arena, name.p, bn_min_size(name.n, 200));
-    return 0;
-}
-
-/* Only unscaled positions are computed: `none`, or `linear` with factor 1. */
-static int check_rope_scaling(struct loader *l)
-{
-    char key[MAX_NAME];
-    struct bn_str type = BN_STR("none");
-    float factor = 1.0f, old_factor = 1.0f;
-
-    snprintf(key, sizeof key, "%s.rope.scaling.type", l->arch->name);
-    if (bn_gguf_get_str(l->gguf, key, &type, l->err) < 0)
-        return -1;
-    if (!bn_str_is(type, "none") && !bn_str_is(type, "linear"))
-        return bn_err_set(l->err, "%s: key %s: '%.*s' is not supported (none or linear expected)",
-                          l->gguf->path, key, (int)bn_min_size(type.n, 40), type.p);
-    if (read_f32(l, "rope.scaling.factor", OPTIONAL, &factor) != 0 ||
-        read_f32(l, "rope.scale_linear", OPTIONAL, &old_factor) != 0)
-        return -1;
-    /* 0 is how some converters write "not scaled" */
-    if ((factor != 1.0f && factor != 0.0f) || (old_factor != 1.0f && old_factor != 0.0f))
-        return bn_err_set(l->err, "%s: RoPE scaling by %g is not supported (1 expected)", l->gguf->path,
-                          (double)(factor != 1.0f && factor != 0.0f ? factor : old_factor));
-    return 0;
-}
-
-static int read_heads(struct loader *l)
-{
-    struct bn_model *m = l->model;
-    uint32_t value_dim;
-
-    if (read_u32(l, "attention.head_count", REQUIRED, 1, MAX_WIDTH, &m->n_head) != 0)
-        return -1;
-    m->n_head_kv = m->n_head;
-    if (read_u32(l, "attention.head_count_kv", OPTIONAL, 1, m->n_head, &m->n_head_kv) != 0)
-        return -1;
-    if (m->n_head % m->n_head_kv != 0)
-        return bn_err_set(l->err, "%s: %u heads are no multiple of %u key/value heads", l->gguf->path,
-                          m->n_head, m->n_head_kv);
-    m->head_dim = m->n_embd / m->n_head;
-    if (read_u32(l, "attention.key_length", OPTIONAL, 1, 1 << 16, &m->head_dim) != 0)
-        return -1;
-    value_dim = m->head_dim;
-    if (read_u32(l, "attention.value_length", OPTIONAL, 1, 1 << 16, &value_dim) != 0)
-        return -1;
-    if (value_dim != m->head_dim)
-        return bn_err_set(l->err, "%s: values of %u and keys of %u a head are not supported (equal expected)",
-                          l->gguf->path, value_dim, m->head_dim);
-    if ((uint64_t)m->n_head * m->head_dim > MAX_WIDTH)
-        return bn_err_set(l->err, "%s: %u heads of %u are too wide", l->gguf->path, m->n_head, m->head_dim);
-    m->n_rot = m->head_dim;
-    if (read_u32(l, "rope.dimension_count", OPTIONAL, 1, m->head_dim, &m->n_rot) != 0)
-        return -1;
-    if (m->n_rot % 2 != 0)
-        return bn_err_set(l->err, "%s: key %s.rope.dimension_count: %u is odd, an even number expected",
-                          l->gguf->path, l->arch->name, m->n_rot);
-    return 0;
-}
-
-static int read_config(struct loader *l)
-{
-    struct bn_model *m = l->model;
-    uint32_t n_expert = 0;
-
-    if (read_name(l) != 0 || read_u32(l, "context_length", REQUIRED, 1, MAX_CONTEXT, &m->n_ctx) != 0 ||
-        read_u32(l, "embedding_length", REQUIRED, 1, MAX_WIDTH, &m->n_embd) != 0 ||
-        read_u32(l, "block_count", REQUIRED, 1, MAX_LAYERS, &m->n_layer) != 0 ||
-        read_u32(l, "feed_forward_length", REQUIRED, 1, MAX_WIDTH, &m->n_ff) != 0 ||
-        read_u32(l, "expert_count", OPTIONAL, 0, UINT32_MAX, &n_expert) != 0 || read_heads(l) != 0 ||
-        read_f32(l, "attention.layer_norm_rms_epsilon", REQUIRED, &m->norm_eps) != 0)
-        return -1;
-    if (n_expert != 0)
-        return bn_err_set(l->err, "%s: mixtures of experts are not supported (%u experts)", l->gguf->path,
-                          n_expert);
-    m->rope_base = 10000.0f;
-    if (read_f32(l, "rope.freq_base", OPTIONAL, &m->rope_base) != 0)
-        return -1;
-    if (m->rope_base < 1.0f)
-        return bn_err_set(l->err, "%s: key %s.rope.freq_base is %g, expected at least 1", l->gguf->path,
-                          l->arch->name, (double)m->rope_base);
-    return check_rope_scaling(l);
-}
-
 /* ---- tensors ---- */
 
-static const struct bn_tensor *find(struct loader *l, const char *name)
+static const struct bn_tensor *find(struct bn_model_loader *l, const char *name)
 {
     const struct bn_tensor *t = bn_gguf_tensor(l->gguf, name);
 
@@ -204,7 +22,7 @@ static const struct bn_tensor *find(struct loader *l, const char *name)
     return t;
 }
 
-static int check_shape(struct loader *l, const struct bn_tensor *t, const char *name, uint64_t ne0,
+static int check_shape(struct bn_model_loader *l, const struct bn_tensor *t, const char *name, uint64_t ne0,
                        uint64_t ne1)
 {
     if (t->ne[0] == ne0 && t->ne[1] == ne1 && t->ne[2] == 1 && t->ne[3] == 1)
@@ -220,7 +38,7 @@ static int check_shape(struct loader *l, const struct bn_tensor *t, const char *
     return bn_err_set(l->err, "%s: tensor %s: shape %s, expected %s", l->gguf->path, name, found, expected);
 }
 
-static int check_type(struct loader *l, const struct bn_tensor *t, const char *name, bool ternary)
+static int check_type(struct bn_model_loader *l, const struct bn_tensor *t, const char *name, bool ternary)
 {
     size_t align = 1; /* a ternary tensor's scale is read bytewise */
 
@@ -247,13 +65,14 @@ static int check_type(struct loader *l, const struct bn_tensor *t, const char *n
 }
 
 /* A vector of n finite float32 values; *out stays NULL when it is absent and optional. */
-static int read_vector(struct loader *l, const char *name, enum need need, uint64_t n, const float **out)
+static int read_vector(struct bn_model_loader *l, const char *name, enum bn_need need, uint64_t n,
+                       const float **out)
 {
     const struct bn_tensor *t = find(l, name);
 
     *out = NULL;
     if (!t)
-        return need == OPTIONAL ? 0 : bn_err_set(l->err, "%s: tensor %s is missing", l->gguf->path, name);
+        return need == BN_OPTIONAL ? 0 : bn_err_set(l->err, "%s: tensor %s is missing", l->gguf->path, name);
     if (t->type != BN_TYPE_F32) {
         const char *type = bn_type_name(t->type);
         return bn_err_set(l->err, "%s: tensor %s: type %s is not supported (F32 expected)", l->gguf->path,
@@ -272,7 +91,8 @@ static int read_vector(struct loader *l, const char *name, enum need need, uint6
 }
 
 /* The scale of an I2_S tensor stands behind its codes. */
-static int read_scale(struct loader *l, const struct bn_tensor *t, const char *name, struct bn_weight *w)
+static int read_scale(struct bn_model_loader *l, const struct bn_tensor *t, const char *name,
+                      struct bn_weight *w)
 {
     if (w->k % 128 != 0)
         return bn_err_set(l->err, "%s: tensor %s: rows of %u I2_S weights, a multiple of 128 expected",
@@ -285,10 +105,10 @@ static int read_scale(struct loader *l, const struct bn_tensor *t, const char *n
 }
 
 /* The matrix `<stem>.weight`, rows of k weights. */
-static int read_matrix(struct loader *l, const char *stem, uint32_t k, uint32_t n_rows, bool ternary,
+static int read_matrix(struct bn_model_loader *l, const char *stem, uint32_t k, uint32_t n_rows, bool ternary,
                        struct bn_weight *w)
 {
-    char name[MAX_NAME];
+    char name[BN_MODEL_MAX_NAME];
     const struct bn_tensor *t;
 
     snprintf(name, sizeof name, "%s.weight", stem);
@@ -304,33 +124,34 @@ static int read_matrix(struct loader *l, const char *stem, uint32_t k, uint32_t 
 }
 
 /* A matrix of block `layer` with what may come with it: a one-element scale, a bias. */
-static int read_projection(struct loader *l, uint32_t layer, const char *what, uint32_t k, uint32_t n_rows,
-                           struct bn_weight *w)
+static int read_projection(struct bn_model_loader *l, uint32_t layer, const char *what, uint32_t k,
+                           uint32_t n_rows, struct bn_weight *w)
 {
-    char stem[64], name[MAX_NAME];
+    char stem[64], name[BN_MODEL_MAX_NAME];
     const float *extra_scale;
 
     snprintf(stem, sizeof stem, "blk.%u.%s", layer, what);
     if (read_matrix(l, stem, k, n_rows, true, w) != 0)
         return -1;
     snprintf(name, sizeof name, "%s.scale", stem);
-    if (read_vector(l, name, OPTIONAL, 1, &extra_scale) != 0)
+    if (read_vector(l, name, BN_OPTIONAL, 1, &extra_scale) != 0)
         return -1;
     if (extra_scale)
         w->extra_scale = *extra_scale;
     snprintf(name, sizeof name, "%s.bias", stem);
-    return read_vector(l, name, OPTIONAL, n_rows, &w->bias);
+    return read_vector(l, name, BN_OPTIONAL, n_rows, &w->bias);
 }
 
-static int read_norm(struct loader *l, uint32_t layer, const char *what, uint32_t n, const float **out)
+static int read_norm(struct bn_model_loader *l, uint32_t layer, const char *what, uint32_t n,
+                     const float **out)
 {
-    char name[MAX_NAME];
+    char name[BN_MODEL_MAX_NAME];
 
     snprintf(name, sizeof name, "blk.%u.%s.weight", layer, what);
-    return read_vector(l, name, REQUIRED, n, out);
+    return read_vector(l, name, BN_REQUIRED, n, out);
 }
 
-static int read_layer(struct loader *l, uint32_t i, struct bn_layer *layer)
+static int read_layer(struct bn_model_loader *l, uint32_t i, struct bn_layer *layer)
 {
     const struct bn_model *m = l->model;
     uint32_t n_q = m->n_head * m->head_dim, n_kv = m->n_head_kv * m->head_dim;
@@ -353,18 +174,18 @@ static int read_layer(struct loader *l, uint32_t i, struct bn_layer *layer)
 }
 
 /* The vocabulary's size is the embedding's: `vocab_size`, where present, must agree. */
-static int read_embedding(struct loader *l)
+static int read_embedding(struct bn_model_loader *l)
 {
     struct bn_model *m = l->model;
     const struct bn_tensor *t = bn_gguf_tensor(l->gguf, "token_embd.weight");
 
     if (!t)
         return bn_err_set(l->err, "%s: tensor token_embd.weight is missing", l->gguf->path);
-    if (t->ne[1] == 0 || t->ne[1] > MAX_WIDTH)
+    if (t->ne[1] == 0 || t->ne[1] > BN_MODEL_MAX_WIDTH)
         return bn_err_set(l->err, "%s: tensor token_embd.weight: %llu rows, expected 1 to %d", l->gguf->path,
-                          (unsigned long long)t->ne[1], MAX_WIDTH);
+                          (unsigned long long)t->ne[1], BN_MODEL_MAX_WIDTH);
     m->n_vocab = (uint32_t)t->ne[1];
-    if (read_u32(l, "vocab_size", OPTIONAL, m->n_vocab, m->n_vocab, &m->n_vocab) != 0 ||
+    if (bn_model_read_u32(l, "vocab_size", BN_OPTIONAL, m->n_vocab, m->n_vocab, &m->n_vocab) != 0 ||
         read_matrix(l, "token_embd", m->n_embd, m->n_vocab, false, &m->embedding) != 0)
         return -1;
     m->lm_head = m->embedding;
@@ -373,11 +194,11 @@ static int read_embedding(struct loader *l)
     return 0;
 }
 
-static int read_rope_factors(struct loader *l)
+static int read_rope_factors(struct bn_model_loader *l)
 {
     struct bn_model *m = l->model;
 
-    if (read_vector(l, "rope_freqs.weight", OPTIONAL, m->n_rot / 2, &m->rope_factors) != 0)
+    if (read_vector(l, "rope_freqs.weight", BN_OPTIONAL, m->n_rot / 2, &m->rope_factors) != 0)
         return -1;
     for (uint32_t i = 0; m->rope_factors && i < m->n_rot / 2; i++) {
         if (m->rope_factors[i] <= 0.0f)
@@ -387,12 +208,12 @@ static int read_rope_factors(struct loader *l)
     return 0;
 }
 
-static int read_tensors(struct loader *l)
+static int read_tensors(struct bn_model_loader *l)
 {
     struct bn_model *m = l->model;
 
     if (read_embedding(l) != 0 ||
-        read_vector(l, "output_norm.weight", REQUIRED, m->n_embd, &m->output_norm) != 0 ||
+        read_vector(l, "output_norm.weight", BN_REQUIRED, m->n_embd, &m->output_norm) != 0 ||
         read_rope_factors(l) != 0)
         return -1;
     /* Each block has nine tensors at least: a count that the file cannot hold ends here, not in memory. */
@@ -472,11 +293,11 @@ static void read_in(const struct bn_map *map)
 
 static int load(struct bn_model *model, struct bn_err *err)
 {
-    struct loader l = {.model = model, .gguf = &model->gguf, .err = err};
+    struct bn_model_loader l = {.model = model, .gguf = &model->gguf, .err = err};
     int status = -1;
 
     l.used = bn_xcalloc(model->gguf.n_tensors + 1, sizeof *l.used);
-    if (find_arch(&l) == 0 && read_config(&l) == 0 && read_tensors(&l) == 0) {
+    if (bn_model_read_config(&l) == 0 && read_tensors(&l) == 0) {
         summarise(model);
         status = 0;
     }
