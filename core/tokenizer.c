@@ -172,10 +172,9 @@ void bn_tokenizer_decode(const struct bn_tokenizer *tok, uint32_t id, bool first
         return;
     struct bn_str bytes = bn_vocab_bytes(&tok->vocab, id);
     int byte = tok->vocab.kind[id] == BN_TOKEN_BYTE ? bn_spm_byte(bytes) : -1;
-    if (byte >= 0) {
-        bn_buf_putc(out, (char)byte);
-        return;
-    }
+    char one = (char)byte;
+    if (byte >= 0)
+        bytes = (struct bn_str){&one, 1};
     if (first && tok->is_spm && tok->spm.prefix_space && bytes.n > 0 && bytes.p[0] == ' ') {
         bytes.p++;
         bytes.n--;

@@ -72,28 +72,35 @@ static int token_kind(const struct loader *l, const struct bn_gguf_kv *kinds, ui
     return kind;
 }
 
-static int load_tokens(const struct loader *l)
+static int find_tokens(const struct loader *l, const struct bn_gguf_kv **tokens)
 {
     const char *key = "tokenizer.ggml.tokens";
-    struct bn_tokenizer *tok = l->tok;
-    const struct bn_gguf_kv *tokens, *kinds;
-    size_t total = 0;
-    int found = find_array(l, key, BN_GGUF_STRING, "strings", 0, &tokens);
+    int found = find_array(l, key, BN_GGUF_STRING, "strings", 0, tokens);
 
     if (found <= 0)
         return found < 0 ? -1
                          : bn_err_set(l->err, "%s: key %s is missing: the file has no vocabulary",
                                       l->gguf->path, key);
-    if (tokens->count == 0 || tokens->count > BN_VOCAB_MAX)
+    if ((*tokens)->count == 0 || (*tokens)->count > BN_VOCAB_MAX)
         return fail(l, key, "1 to %u tokens expected, found %llu", BN_VOCAB_MAX,
-                    (unsigned long long)tokens->count);
+                    (unsigned long long)(*tokens)->count);
+    return 0;
+}
+
+static int load_tokens(const struct loader *l, const struct bn_gguf_kv *tokens)
+{
+    struct bn_tokenizer *tok = l->tok;
+    const struct bn_gguf_kv *kinds;
+    size_t total = 0;
+
     if (find_array(l, "tokenizer.ggml.token_type", BN_GGUF_I32, "32-bit integers", tokens->count, &kinds) < 0)
         return -1;
     const uint8_t *cursor = tokens->value;
     for (uint64_t i = 0; i < tokens->count; i++)
         total += bn_gguf_next_str(&cursor).n;
     if (total >= UINT32_MAX)
-        return fail(l, key, "the tokens take %zu bytes together, less than 4 GiB expected", total);
+        return fail(l, "tokenizer.ggml.tokens",
+                    "the tokens take %zu bytes together, less than 4 GiB expected", total);
     bn_vocab_init(&tok->vocab, &tok->arena, (uint32_t)tokens->count, total);
     cursor = tokens->value;
     for (uint32_t id = 0; id < tokens->count; id++) {
@@ -112,17 +119,16 @@ static int load_tokens(const struct loader *l)
 
 /* ---- BOS and EOS ---- */
 
-/* An id, checked against the number of tokens; absent or 2^32 - 1 ("none") leaves *id as it is. */
-static int load_id(const struct loader *l, const char *key, int32_t *id)
+/* An id of one of n_tokens; absent or 2^32 - 1 ("none") leaves *id as it is. */
+static int load_id(const struct loader *l, const char *key, uint64_t n_tokens, int32_t *id)
 {
-    const struct bn_gguf_kv *tokens = bn_gguf_find(l->gguf, "tokenizer.ggml.tokens");
     uint32_t value = UINT32_MAX;
 
     if (bn_gguf_get_u32(l->gguf, key, &value, l->err) < 0)
         return -1;
     if (value == UINT32_MAX)
         return 0;
-    if (!tokens || value >= tokens->count || value >= BN_VOCAB_MAX)
+    if (value >= n_tokens)
         return fail(l, key, "the id of a token expected, found %u", value);
     *id = (int32_t)value;
     return 0;
@@ -232,6 +238,7 @@ static int load_spm(const struct loader *l)
 static int load(const struct loader *l)
 {
     const char *key = "tokenizer.ggml.model";
+    const struct bn_gguf_kv *tokens;
     struct bn_str model;
     int found = bn_gguf_get_str(l->gguf, key, &model, l->err);
 
@@ -243,8 +250,10 @@ static int load(const struct loader *l)
     if (!l->tok->is_spm && !bn_str_is(model, "gpt2"))
         return fail(l, key, "\"gpt2\" or \"llama\" expected, found \"%.*s\"", (int)bn_min_size(model.n, 60),
                     model.p);
-    if (load_id(l, "tokenizer.ggml.bos_token_id", &l->tok->bos) != 0 ||
-        load_id(l, "tokenizer.ggml.eos_token_id", &l->tok->eos) != 0 || load_tokens(l) != 0)
+    if (find_tokens(l, &tokens) != 0 ||
+        load_id(l, "tokenizer.ggml.bos_token_id", tokens->count, &l->tok->bos) != 0 ||
+        load_id(l, "tokenizer.ggml.eos_token_id", tokens->count, &l->tok->eos) != 0 ||
+        load_tokens(l, tokens) != 0)
         return -1;
     return l->tok->is_spm ? load_spm(l) : load_bpe(l);
 }
