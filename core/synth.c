@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT
+ * Random models: shapes, the list of tensors, and their values, generated as they are written. */
+#include "core/synth.h"
+#include "core/synth_parts.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+/* docs/formats.md: the published models. */
+static const struct bn_synth_shape shapes[] = {
+    {"2b4t", "BitNet b1.58 2B-4T: 30 layers of 2560, 1.18 GB", "bitnet-b1.58", "bitnet2b", 30, 2560, 6912, 20,
+     5, 128256, 4096, 500000, true, BN_TYPE_I2_S},
+    {"large", "bitnet_b1_58-large: 24 layers of 1536", "bitnet", "bitnet_b1_58-large", 24, 1536, 4096, 16, 16,
+     32002, 2048, 10000, true, BN_TYPE_I2_S},
+    {"3b", "bitnet_b1_58-3B: 26 layers of 3200, in F16 (8640 is no multiple of 128)", "bitnet",
+     "bitnet_b1_58-3B", 26, 3200, 8640, 32, 32, 32002, 2048, 10000, true, BN_TYPE_F16},
+    {"8b", "Llama3-8B-1.58: 32 layers of 4096, own output matrix", "llama", "Llama3-8B-1.58", 32, 4096, 14336,
+     32, 8, 128256, 8192, 500000, false, BN_TYPE_I2_S},
+    {"tiny", "like the built-in demo model: 4 layers of 256", "bitnet-b1.58", "tiny", 4, 256, 768, 4, 2, 1024,
+     256, 10000, true, BN_TYPE_I2_S},
+};
+
+enum {
+    PIECE_BYTES = 4 << 20,
+    N_NORMAL = 1 << 16,
+    I2S_TAIL_BYTES = 32,
+};
+
+/* What a tensor's values are like. */
+struct plan {
+    uint32_t type;
+    uint64_t ne0, ne1;
+    double mean, deviation;
+};
+
+struct generator {
+    const struct bn_synth *synth;
+    struct bn_gguf_writer *writer;
+    uint32_t n_vocab;
+    uint64_t random, done_bytes, total_bytes;
+    bool writing;  /* the first walk over the tensors writes their headers, the second their data */
+    float *normal; /* [N_NORMAL] of mean 0 and deviation 1: a value is one of them, drawn by 16 random bits */
+    void *values;  /* [N_NORMAL] the same in a tensor's type and size */
+    uint8_t *piece;
+};
+
+const struct bn_synth_shape *bn_synth_shape(const char *name)
+{
+    for (size_t i = 0; i < BN_COUNT(shapes); i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    return NULL;
+}
+
+const struct bn_synth_shape *bn_synth_shape_at(size_t i)
+{
+    return i < BN_COUNT(shapes) ? &shapes[i] : NULL;
+}
+
+/* ---- random numbers ---- */
+
+/* SplitMix64: one addition and a mix, good enough for weights and as fast as memory. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static double uniform(uint64_t *state)
+{
+    return (double)((next_random(state) >> 11) + 1) * 0x1p-53; /* never 0 */
+}
+
+/* Box-Muller: two normal values from two uniform ones. */
+static void fill_normal(float *normal)
+{
+    uint64_t state = 1;
+
+    for (int i = 0; i < N_NORMAL; i += 2) {
+        double radius = sqrt(-2 * log(uniform(&state))), angle = 2 * acos(-1) * uniform(&state);
+        normal[i] = (float)(radius * cos(angle));
+        normal[i + 1] = (float)(radius * sin(angle));
+    }
+}
+
+/* ---- values ---- */
+
+static uint16_t bf16_of(float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); /* half to even */
+}
+
+/* The table of normal values with the tensor's mean and deviation, in its type. Returns bytes a value. */
+static size_t prepare_values(struct generator *g, const struct plan *p)
+{
+    struct bn_kernels kernels;
+    float *floats = g->values;
+    uint16_t *halves = g->values;
+
+    bn_kernels_init(&kernels, 0);
+    for (int i = 0; i < N_NORMAL; i++) {
+        float value = (float)(p->mean + p->deviation * (double)g->normal[i]);
+        if (p->type == BN_TYPE_F32)
+            floats[i] = value;
+        else if (p->type == BN_TYPE_BF16)
+            halves[i] = bf16_of(value);
+        else
+            kernels.f32_to_f16(&value, &halves[i], 1);
+    }
+    return p->type == BN_TYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* Fill a piece with values, four from 64 random bits. */
+static void fill_halves(struct generator *g)
+{
+    const uint16_t *table = g->values;
+    uint16_t *out = (uint16_t *)(void *)g->piece;
+
+    for (size_t i = 0; i < PIECE_BYTES / sizeof *out; i += 4) {
+        uint64_t bits = next_random(&g->random);
+        for (int j = 0; j < 4; j++, bits >>= 16)
+            out[i + j] = table[bits & 0xffff];
+    }
+}
+
+static void fill_floats(struct generator *g)
+{
+    const float *table = g->values;
+    float *out = (float *)(void *)g->piece;
+
+    for (size_t i = 0; i < PIECE_BYTES / sizeof *out; i += 4) {
+        uint64_t bits = next_random(&g->random);
+        for (int j = 0; j < 4; j++, bits >>= 16)
+            out[i + j] = table[bits & 0xffff];
+    }
+}
+
+/* Ternary codes: the sum of two random bits is 0, 1 or 2, and 1 (a weight of zero) half the time. */
+static void fill_codes(struct generator *g)
+{
+    uint64_t *out = (uint64_t *)(void *)g->piece, ones = 0x5555555555555555u;
+
+    for (size_t i = 0; i < PIECE_BYTES / sizeof *out; i++) {
+        uint64_t bits = next_random(&g->random);
+        out[i] = (bits & ones) + (bits >> 1 & ones);
+    }
+}
+
+/* The tensor's data, piece by piece. */
+static void write_values(struct generator *g, const struct plan *p, uint64_t size_bytes)
+{
+    bool ternary = p->type == BN_TYPE_I2_S;
+    uint64_t left = ternary ? size_bytes - I2S_TAIL_BYTES : size_bytes;
+    size_t value_bytes = ternary ? 0 : prepare_values(g, p);
+
+    while (left > 0) {
+        size_t n = bn_min_size((size_t)left, PIECE_BYTES);
+        if (ternary)
+            fill_codes(g);
+        else if (value_bytes == sizeof(float))
+            fill_floats(g);
+        else
+            fill_halves(g);
+        bn_gguf_write_data(g->writer, g->piece, n);
+        left -= n;
+        g->done_bytes += n;
+        if (g->synth->progress && !g->synth->progress(g->synth->ctx, g->done_bytes, g->total_bytes)) {
+            bn_gguf_writer_fail(g->writer, "stopped after %" PRIu64 " of %" PRIu64 " bytes", g->done_bytes,
+                                g->total_bytes);
+            return;
+        }
+    }
+    if (ternary) { /* half of the codes are zeros, so this scale gives the weights the deviation */
+        uint8_t tail[I2S_TAIL_BYTES] = {0};
+        float scale = (float)(p->deviation * sqrt(2));
+        memcpy(tail, &scale, sizeof scale);
+        bn_gguf_write_data(g->writer, tail, sizeof tail);
+        g->done_bytes += sizeof tail;
+    }
+}
+
+/* ---- tensors ---- */
+
+/* Plan one tensor: on the first walk its header, on the second its data. Both draw the same random numbers
+ * for the plan, since every tensor starts from a seed of its own. */
+static void tensor(struct generator *g, const char *name, struct plan p)
+{
+    uint64_t size_bytes = 0;
+
+    if (!g->writing) {
+        if (bn_type_bytes(p.type, p.ne0, p.ne1, &size_bytes) == 0)
+            g->total_bytes += size_bytes;
+        bn_gguf_write_tensor(g->writer, name, p.type, p.ne0, p.ne1);
+        return;
+    }
+    bn_type_bytes(p.type, p.ne0, p.ne1, &size_bytes);
+    g->random = g->synth->seed;
+    for (const char *c = name; *c; c++)
+        g->random = next_random(&g->random) ^ (unsigned char)*c;
+    /* Tensors of a kind differ in size, so that a mix-up of two would be seen. */
+    double size = 0.85 + 0.3 * uniform(&g->random);
+    p.mean *= size;
+    p.deviation *= size;
+    write_values(g, &p, size_bytes);
+}
+
+/* Gains of a norm of n values: `mean`, give or take a sixth. */
+static void norm(struct generator *g, const char *prefix, const char *name, uint64_t n, double mean)
+{
+    char full[64];
+
+    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    tensor(g, full, (struct plan){BN_TYPE_F32, n, 1, mean, mean / 6});
+}
+
+/* A projection of vectors of size `in` (RMS) to vectors of size `out`. */
+static void projection(struct generator *g, const char *prefix, const char *name, uint64_t ne0, uint64_t ne1,
+                       double in, double out)
+{
+    char full[64];
+
+    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    tensor(g, full, (struct plan){g->synth->wtype, ne0, ne1, 0, out / (in * sqrt((double)ne0))});
+    if (!g->synth->extras)
+        return;
+    snprintf(full, sizeof full, "%s%s.scale", prefix, name);
+    tensor(g, full, (struct plan){BN_TYPE_F32, 1, 1, 1, 0});
+    snprintf(full, sizeof full, "%s%s.bias", prefix, name);
+    tensor(g, full, (struct plan){BN_TYPE_F32, ne1, 1, 0, 0.1 * out});
+}
+
+/* Sizes of activations: norms as large as the published file's, queries and keys of size 1 so that attention
+ * is neither flat nor a spike, and blocks that add a third to the residual stream. Without sub-norms the
+ * inner activations, which an average over values or a gate has made smaller, are what the next projection
+ * gets. */
+static void block(struct generator *g, uint32_t number)
+{
+    const struct bn_synth_shape *s = g->synth->shape;
+    uint64_t kv_width = (uint64_t)s->n_embd / s->n_head * s->n_head_kv;
+    bool sub_norms = strcmp(s->arch, "llama") != 0;
+    double attn_norm_size = sub_norms ? 0.0175 : 1, ffn_norm_size = sub_norms ? 1.35 : 1, sub_norm_size = 0.5;
+    double mixed_size = sub_norms ? sub_norm_size : 0.3, gated_size = sub_norms ? sub_norm_size : 0.35;
+    char prefix[24];
+
+    snprintf(prefix, sizeof prefix, "blk.%" PRIu32 ".", number);
+    norm(g, prefix, "attn_norm", s->n_embd, attn_norm_size);
+    projection(g, prefix, "ffn_down", s->n_ff, s->n_embd, gated_size, 0.3);
+    if (sub_norms)
+        norm(g, prefix, "ffn_sub_norm", s->n_ff, sub_norm_size);
+    projection(g, prefix, "ffn_gate", s->n_embd, s->n_ff, ffn_norm_size, 1);
+    projection(g, prefix, "ffn_up", s->n_embd, s->n_ff, ffn_norm_size, 1);
+    norm(g, prefix, "ffn_norm", s->n_embd, ffn_norm_size);
+    if (sub_norms)
+        norm(g, prefix, "attn_sub_norm", s->n_embd, sub_norm_size);
+    projection(g, prefix, "attn_k", s->n_embd, kv_width, attn_norm_size, 1);
+    projection(g, prefix, "attn_output", s->n_embd, s->n_embd, mixed_size, 0.3);
+    projection(g, prefix, "attn_q", s->n_embd, s->n_embd, attn_norm_size, 1);
+    projection(g, prefix, "attn_v", s->n_embd, kv_width, attn_norm_size, 1);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    char x[16], y[16];
+
+    snprintf(x, sizeof x, "%" PRIu32, *(const uint32_t *)a);
+    snprintf(y, sizeof y, "%" PRIu32, *(const uint32_t *)b);
+    return strcmp(x, y);
+}
+
+/* All tensors in the published order: blocks by the text of their numbers (0, 1, 10, 11, ..., 2, 20, ...). */
+static void walk(struct generator *g)
+{
+    const struct bn_synth_shape *s = g->synth->shape;
+    uint32_t *numbers = bn_xcalloc(s->n_layer, sizeof *numbers);
+    double deviation = 1 / sqrt(s->n_embd); /* a logit is as large as the output norm */
+
+    tensor(g, "token_embd.weight", (struct plan){g->synth->etype, s->n_embd, g->n_vocab, 0, deviation});
+    for (uint32_t i = 0; i < s->n_layer; i++)
+        numbers[i] = i;
+    qsort(numbers, s->n_layer, sizeof *numbers, by_text);
+    for (uint32_t i = 0; i < s->n_layer; i++)
+        block(g, numbers[i]);
+    norm(g, "", "output_norm", s->n_embd, 3);
+    if (g->synth->extras)
+        tensor(g, "rope_freqs.weight", (struct plan){BN_TYPE_F32, s->n_embd / s->n_head / 2, 1, 2, 0.3});
+    if (!s->tied)
+        tensor(g, "output.weight", (struct plan){g->synth->etype, s->n_embd, g->n_vocab, 0, deviation});
+    free(numbers);
+}
+
+/* ---- the file ---- */
+
+static bool is_plain(uint32_t type)
+{
+    return type == BN_TYPE_F16 || type == BN_TYPE_BF16 || type == BN_TYPE_F32;
+}
+
+int bn_synth_check(const struct bn_synth *synth, struct bn_err *err)
+{
+    const struct bn_synth_shape *s = synth->shape;
+
+    if (!is_plain(synth->etype))
+        return bn_err_set(err, "embeddings of type f16, bf16 or f32 expected");
+    if (is_plain(synth->wtype))
+        return 0;
+    if (synth->wtype != BN_TYPE_I2_S)
+        return bn_err_set(err, "weights of type i2_s, f16, bf16 or f32 expected");
+    if (s->n_embd % 128 != 0 || s->n_ff % 128 != 0)
+        return bn_err_set(
+            err, "shape %s: rows of %u and %u values, but i2_s needs multiples of 128; f16, bf16 or f32 fit",
+            s->name, s->n_embd, s->n_ff);
+    return 0;
+}
+
+int bn_synth_write(const char *path, const struct bn_synth *synth, struct bn_err *err)
+{
+    struct generator g = {.synth = synth};
+
+    if (bn_synth_check(synth, err) != 0 || bn_synth_n_vocab(synth, &g.n_vocab, err) != 0)
+        return -1;
+    g.writer = bn_gguf_writer_open(path, err);
+    if (!g.writer)
+        return -1;
+    g.normal = bn_xmalloc(N_NORMAL * sizeof(float));
+    g.values = bn_xmalloc(N_NORMAL * sizeof(float));
+    g.piece = bn_xmalloc(PIECE_BYTES);
+    fill_normal(g.normal);
+    bn_synth_write_keys(g.writer, synth, g.n_vocab);
+    walk(&g);
+    bn_gguf_write_begin_data(g.writer);
+    g.writing = true;
+    walk(&g);
+    free(g.piece);
+    free(g.values);
+    free(g.normal);
+    return bn_gguf_writer_close(g.writer, err);
+}
