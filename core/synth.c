@@ -232,12 +232,6 @@ static void projection(struct generator *g, const char *prefix, const char *name
 
     snprintf(full, sizeof full, "%s%s.weight", prefix, name);
     tensor(g, full, (struct plan){g->synth->wtype, ne0, ne1, 0, out / (in * sqrt((double)ne0))});
-    if (!g->synth->extras)
-        return;
-    snprintf(full, sizeof full, "%s%s.scale", prefix, name);
-    tensor(g, full, (struct plan){BN_TYPE_F32, 1, 1, 1, 0});
-    snprintf(full, sizeof full, "%s%s.bias", prefix, name);
-    tensor(g, full, (struct plan){BN_TYPE_F32, ne1, 1, 0, 0.1 * out});
 }
 
 /* Sizes of activations: norms as large as the published file's, queries and keys of size 1 so that attention
@@ -292,8 +286,6 @@ static void walk(struct generator *g)
     for (uint32_t i = 0; i < s->n_layer; i++)
         block(g, numbers[i]);
     norm(g, "", "output_norm", s->n_embd, 3);
-    if (g->synth->extras)
-        tensor(g, "rope_freqs.weight", (struct plan){BN_TYPE_F32, s->n_embd / s->n_head / 2, 1, 2, 0.3});
     if (!s->tied)
         tensor(g, "output.weight", (struct plan){g->synth->etype, s->n_embd, g->n_vocab, 0, deviation});
     free(numbers);

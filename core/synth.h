@@ -25,9 +25,7 @@ struct bn_synth {
     const struct bn_synth_shape *shape;
     uint32_t wtype; /* projections: I2_S, F16, BF16, F32 */
     uint32_t etype; /* embedding and output matrix: F16, BF16, F32 */
-    bool extras; /* .scale and .bias of each projection and rope_freqs, which some converters write; for tests
-                  */
-    uint64_t seed; /* the same seed, shape and types give the same file */
+    uint64_t seed;  /* the same seed, shape and types give the same file */
     /* Whose vocabulary to copy; it then says how many tokens there are. NULL: byte tokens and numbered
      * fillers. */
     const struct bn_gguf *vocabulary;
