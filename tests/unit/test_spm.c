@@ -155,10 +155,11 @@ static void random_pieces(struct model *m, uint64_t *state)
     }
     if (random_below(state, 4) == 0)
         add(m, "ab" UNDERSCORE "ba", BN_TOKEN_NORMAL, -INFINITY);
-    if (find_piece(m, "aa") < 0)
-        add(m, "aa", BN_TOKEN_NORMAL, -0.0f);
-    if (find_piece(m, "bb") < 0)
-        add(m, "bb", BN_TOKEN_NORMAL, 0.0f);
+    /* equal scores, so of the two that "aba" offers the left one counts */
+    if (find_piece(m, "ab") < 0)
+        add(m, "ab", BN_TOKEN_NORMAL, -0.0f);
+    if (find_piece(m, "ba") < 0)
+        add(m, "ba", BN_TOKEN_NORMAL, 0.0f);
 }
 
 static void check_text(struct model *m, uint64_t *state, size_t n, bool prefix)
