@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The one record from which everything is drawn, ranked, compared, exported and checked.
  *
- * Made by profiler/join.c, saved as profile.json, readable without the binaries that were profiled. Every string
- * is owned by the record's arena and interned: equal strings have equal pointers. Times are ns from the start of
- * the recording (CLOCK_MONOTONIC). "Unknown" is BN_UNKNOWN for numbers and NULL for strings, and is printed so. */
+ * Made by profiler/join.c, saved as profile.json, readable without the binaries that were profiled. Every
+ * string is owned by the record's arena and interned: equal strings have equal pointers. Times are ns from
+ * the start of the recording (CLOCK_MONOTONIC). "Unknown" is BN_UNKNOWN for numbers and NULL for strings, and
+ * is printed so. */
 #ifndef PROFILER_PROFILE_H
 #define PROFILER_PROFILE_H
 
@@ -11,11 +12,11 @@
 
 #include "core/base.h"
 
-#define BN_PROFILE_SCHEMA  "bnprof-profile"
-#define BN_PROFILE_VERSION 1
+#define BN_PROFILE_SCHEMA    "bnprof-profile"
+#define BN_PROFILE_VERSION   1
 #define BN_PROFILE_MAX_DEPTH 16384 /* entries on the way to the root of a stack or stage */
-#define BN_UNKNOWN         NAN /* test with isnan() */
-#define BN_NONE            UINT32_MAX
+#define BN_UNKNOWN           NAN   /* test with isnan() */
+#define BN_NONE              UINT32_MAX
 
 enum bn_frame_kind {
     BN_FRAME_USER,
@@ -25,15 +26,16 @@ enum bn_frame_kind {
 };
 
 struct bn_frame {
-    const char *function;  /* display name; "[…]" when not known */
-    const char *module;    /* base name of the file, "[kernel]", "[vdso]", or NULL */
-    const char *file;      /* source, NULL = unknown */
-    uint32_t line;         /* 0 = unknown */
-    bool inlined;          /* inlined into its parent frame */
+    const char *function; /* display name; "[…]" when not known */
+    const char *module;   /* base name of the file, "[kernel]", "[vdso]", or NULL */
+    const char *file;     /* source, NULL = unknown */
+    uint32_t line;        /* 0 = unknown */
+    bool inlined;         /* inlined into its parent frame */
     enum bn_frame_kind kind;
 };
 
-/* Call stacks as a tree: entry 0 is the empty stack; parent is the caller's entry and always smaller than the own index. */
+/* Call stacks as a tree: entry 0 is the empty stack; parent is the caller's entry and always smaller than the
+ * own index. */
 struct bn_stack {
     uint32_t parent;
     uint32_t frame; /* index into frames; unused for entry 0 */
@@ -44,10 +46,10 @@ struct bn_stage_node {
     uint32_t parent;
     const char *name;
     uint64_t calls;
-    uint64_t total_ns, self_ns;    /* wall time on the calling thread, inclusive and without children */
-    uint64_t worker_ns;            /* worked here by pool threads for the caller, waiting excluded */
+    uint64_t total_ns, self_ns; /* wall time on the calling thread, inclusive and without children */
+    uint64_t worker_ns;         /* worked here by pool threads for the caller, waiting excluded */
     uint64_t min_ns, max_ns, p50_ns, p95_ns, p99_ns;
-    uint64_t bytes, ops;           /* ops: 2 per multiply-add */
+    uint64_t bytes, ops; /* ops: 2 per multiply-add */
 };
 
 struct bn_profile_thread {
@@ -88,23 +90,26 @@ struct bn_profile_model {
     const char *path, *name, *arch, *format; /* format as in file names: "i2s" */
     const char *sha256;
     uint64_t file_bytes, weight_bytes;
-    uint64_t bytes_per_token; /* that must be read from memory for one decoded token, without the KV cache; 0 = unknown */
+    uint64_t bytes_per_token; /* that must be read from memory for one decoded token, without the KV cache; 0
+                                 = unknown */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab, n_ctx;
 };
 
 /* What the engine reported about itself; all unknown for a foreign program. */
 struct bn_profile_run {
     bool known;
-    uint32_t threads, rounds, prompt_tokens, generated_tokens, max_tokens; /* tokens: of all rounds together */
+    uint32_t threads, rounds, prompt_tokens, generated_tokens,
+        max_tokens; /* tokens: of all rounds together */
     bool deterministic;
-    const char *kernel;       /* --kernel in force: "i2s", "mock" */
-    const char *cpu_used;     /* "avx2,avx512,avx512vnni" or "c" */
+    const char *kernel;   /* --kernel in force: "i2s", "mock" */
+    const char *cpu_used; /* "avx2,avx512,avx512vnni" or "c" */
     const char *cpu_detected;
     const char *token_hash;
     double load_ms, tokenizer_ms, first_token_ms, prompt_tokens_per_second, decode_tokens_per_second;
     double token_ms_p50, token_ms_p95, token_ms_p99;
     uint64_t peak_rss_bytes;
-    uint64_t decode_allocations; /* heap allocations counted between the first and the last decoded token; UINT64_MAX = not counted */
+    uint64_t decode_allocations; /* heap allocations counted between the first and the last decoded token;
+                                    UINT64_MAX = not counted */
 };
 
 struct bn_kernel_use {
@@ -114,27 +119,28 @@ struct bn_kernel_use {
 
 /* The record's own quality. Shares are 0 … 1. */
 struct bn_profile_quality {
-    const char *event;           /* "cpu-clock", "cycles" */
-    const char *ladder;          /* the step of the permission ladder, one sentence: what was opened, as whom, what that excludes */
-    const char *call_graph;      /* "dwarf", "fp" */
+    const char *event;      /* "cpu-clock", "cycles" */
+    const char *ladder;     /* the step of the permission ladder, one sentence: what was opened, as whom, what
+                               that excludes */
+    const char *call_graph; /* "dwarf", "fp" */
     double asked_hz, achieved_hz; /* achieved: samples per second of on-CPU time of the recorded threads */
-    uint64_t duration_ns;        /* from exec to exit */
-    uint64_t user_ns, system_ns; /* CPU time of the program, by the kernel's accounting */
+    uint64_t duration_ns;         /* from exec to exit */
+    uint64_t user_ns, system_ns;  /* CPU time of the program, by the kernel's accounting */
     uint64_t n_samples;
-    uint64_t n_lost;             /* records the kernel could not deliver */
+    uint64_t n_lost; /* records the kernel could not deliver */
     uint64_t n_truncated, n_unnamed, n_joined;
-    uint64_t n_stack_full;       /* dumps that filled their space */
-    uint64_t n_throttled;        /* throttle records */
-    bool kernel_sampled;         /* kernel addresses were allowed */
-    double steal_share;          /* of the machine's time, /proc/stat */
+    uint64_t n_stack_full; /* dumps that filled their space */
+    uint64_t n_throttled;  /* throttle records */
+    bool kernel_sampled;   /* kernel addresses were allowed */
+    double steal_share;    /* of the machine's time, /proc/stat */
     uint64_t major_faults, minor_faults;
-    uint64_t recorder_cpu_ns;    /* our own process while the program ran */
-    double empty_scope_ns;       /* cost of one scope, measured */
+    uint64_t recorder_cpu_ns; /* our own process while the program ran */
+    double empty_scope_ns;    /* cost of one scope, measured */
     uint64_t scope_events, scope_events_dropped;
     uint32_t stack_dump_bytes;
-    uint64_t ring_bytes;         /* per CPU */
-    bool partial;                /* recovered from an unfinished recording */
-    char grade;                  /* 'A' … 'D', 0 = not yet computed */
+    uint64_t ring_bytes; /* per CPU */
+    bool partial;        /* recovered from an unfinished recording */
+    char grade;          /* 'A' … 'D', 0 = not yet computed */
 };
 
 struct bn_profile_limits {
@@ -162,11 +168,11 @@ struct bn_flag {
 };
 
 struct bn_profile {
-    const char *run_id;      /* "20261121-101500-i2s" */
-    const char *started;     /* local time, "2026-11-21 10:15:00 +0000" */
-    const char *command;     /* as typed after --, shell-quoted */
-    const char *config_key;  /* model hash, format, threads, phase sizes, command; equal = comparable */
-    int exit_status;         /* the program's, 128+n for a signal */
+    const char *run_id;            /* "20261121-101500-i2s" */
+    const char *started;           /* local time, "2026-11-21 10:15:00 +0000" */
+    const char *command;           /* as typed after --, shell-quoted */
+    const char *config_key;        /* model hash, format, threads, phase sizes, command; equal = comparable */
+    int exit_status;               /* the program's, 128+n for a signal */
     struct bn_profile_model model; /* arch NULL = no model known */
     struct bn_profile_run run;
     struct bn_profile_quality quality;
@@ -195,8 +201,9 @@ struct bn_profile {
     size_t cap_frames, cap_stacks, cap_stages, cap_samples, cap_threads;
 };
 
-/* Empty: unknown values unknown, stack 0 and stage 0 in place. The arrays are heap memory of the record and grow
- * through the functions below only; n_samples, n_tokens and n_flags may be lowered. One thread at a time. */
+/* Empty: unknown values unknown, stack 0 and stage 0 in place. The arrays are heap memory of the record and
+ * grow through the functions below only; n_samples, n_tokens and n_flags may be lowered. One thread at a
+ * time. */
 void bn_profile_init(struct bn_profile *p);
 /* Accepts NULL, a zeroed and a freed record. */
 void bn_profile_free(struct bn_profile *p);
@@ -227,8 +234,10 @@ bool bn_profile_stage_within(const struct bn_profile *p, uint32_t stage, uint32_
 
 /* Write profile.json (whole or not at all). */
 int bn_profile_save(const struct bn_profile *p, const char *path, struct bn_err *err);
-/* Read it; every type, range and index is checked, samples and tokens are in time order, no stack or stage path is
- * deeper than BN_PROFILE_MAX_DEPTH. *p is initialised in any case, and empty after a failure. */
+/* Read it; every type, range and index is checked, samples and tokens are in time order, no stack or stage
+ * path is deeper than BN_PROFILE_MAX_DEPTH. *p is initialised in any case, and empty after a failure. */
 int bn_profile_load(struct bn_profile *p, const char *path, struct bn_err *err);
+/* The same without tokens, frames, stacks, samples and strings: quick for lists and for choosing a run. */
+int bn_profile_load_summary(struct bn_profile *p, const char *path, struct bn_err *err);
 
 #endif

@@ -352,17 +352,21 @@ static int check_order(const struct loader *l)
     return 0;
 }
 
-static int load_all(struct loader *l, const cJSON *root)
+static int load_all(struct loader *l, const cJSON *root, bool summary)
 {
     struct bn_profile *p = l->p;
 
-    if (check_header(l, root) != 0 || load_strings(l, root) != 0)
+    if (check_header(l, root) != 0 || (!summary && load_strings(l, root) != 0))
         return -1;
-    p->n_stacks = p->n_stages = 0; /* the file brings its own entries 0 */
+    p->n_stages = 0; /* the file brings its own entries 0 */
+    p->n_stacks = summary ? p->n_stacks : 0;
     for (size_t i = 0; i < bn_profile_n_sections; i++) {
-        if (load_section(l, &bn_profile_sections[i], root) != 0)
+        const struct bn_section *s = &bn_profile_sections[i];
+        if (summary && s->shape == BN_SECTION_COLUMNS)
+            continue;
+        if (load_section(l, s, root) != 0)
             return -1;
-        if (bn_profile_sections[i].offset == offsetof(struct bn_profile, stages) &&
+        if (s->offset == offsetof(struct bn_profile, stages) &&
             check_depth(l, "stages", &p->stages[0].parent, sizeof *p->stages, p->n_stages) != 0)
             return -1;
     }
@@ -371,30 +375,64 @@ static int load_all(struct loader *l, const cJSON *root)
     return check_order(l);
 }
 
-int bn_profile_load(struct bn_profile *p, const char *path, struct bn_err *err)
+static int load_text(struct bn_profile *p, const char *text, size_t n, bool summary, struct bn_err *err)
 {
     struct loader l = {.p = p, .err = err};
-    struct bn_map map;
     const char *end = NULL;
     int status = -1;
+
+    cJSON *root = n ? cJSON_ParseWithLengthOpts(text, n, &end, false) : NULL;
+    if (n == 0)
+        bn_err_set(err, "empty, a profile was expected");
+    else if (!root)
+        bn_err_set(err, "no JSON near byte %zu", end ? (size_t)(end - text) : 0);
+    else
+        status = load_all(&l, root, summary);
+    cJSON_Delete(root);
+    free(l.strings);
+    return status;
+}
+
+int bn_profile_load(struct bn_profile *p, const char *path, struct bn_err *err)
+{
+    struct bn_map map;
 
     bn_profile_init(p);
     if (bn_map_open(&map, path, err) != 0)
         return -1;
-    cJSON *root = map.n ? cJSON_ParseWithLengthOpts((const char *)map.p, map.n, &end, false) : NULL;
-    if (map.n == 0)
-        bn_err_set(err, "empty, a profile was expected");
-    else if (!root)
-        bn_err_set(err, "no JSON near byte %zu", end ? (size_t)(end - (const char *)map.p) : 0);
-    else
-        status = load_all(&l, root);
+    int status = load_text(p, (const char *)map.p, map.n, false, err);
+    bn_map_close(&map);
     if (status != 0) {
         bn_err_prefix(err, "%s", path);
         bn_profile_free(p);
         bn_profile_init(p);
     }
-    cJSON_Delete(root);
-    free(l.strings);
+    return status;
+}
+
+/* save writes the columns, which are nearly all of the file, behind everything else and begins them on a new
+ * line; a raw newline cannot occur inside a JSON string, so what stands before that line is the head, less
+ * its end. A file laid out differently is parsed whole. */
+int bn_profile_load_summary(struct bn_profile *p, const char *path, struct bn_err *err)
+{
+    static const char columns[] = ",\n\"tokens\":{";
+    struct bn_buf head = {0};
+    struct bn_map map;
+
+    bn_profile_init(p);
+    if (bn_map_open(&map, path, err) != 0)
+        return -1;
+    const uint8_t *at = map.n ? memmem(map.p, map.n, columns, sizeof columns - 1) : NULL;
+    bn_buf_put(&head, map.p, at ? (size_t)(at - map.p) : map.n);
+    if (at)
+        bn_buf_putc(&head, '}');
     bn_map_close(&map);
+    int status = load_text(p, head.p, head.n, true, err);
+    bn_buf_free(&head);
+    if (status != 0) {
+        bn_err_prefix(err, "%s", path);
+        bn_profile_free(p);
+        bn_profile_init(p);
+    }
     return status;
 }

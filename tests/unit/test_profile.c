@@ -225,6 +225,41 @@ static void test_round_trip(void **state)
     bn_profile_free(&q);
 }
 
+static void test_summary(void **state)
+{
+    struct bn_profile p, q;
+    struct bn_err err = {""};
+    size_t n;
+    (void)state;
+
+    fill(&p, 100);
+    bn_profile_add_fact(&p, "awkward", "x,\n\"tokens\":{");
+    assert_int_equal(bn_profile_save(&p, in_folder("a.json"), &err), 0);
+    char *text = read_all(in_folder("a.json"), &n);
+    for (int i = 0; i < 2; i++) {
+        if (bn_profile_load_summary(&q, in_folder(i ? "b.json" : "a.json"), &err) != 0)
+            fail_msg("%s", err.msg);
+        assert_string_equal(q.config_key, "k");
+        assert_int_equal(q.quality.n_samples, 100);
+        assert_int_equal(q.n_stages, 3);
+        assert_int_equal(q.n_facts, 2);
+        assert_int_equal(q.n_samples, 0);
+        assert_int_equal(q.n_frames, 0);
+        assert_int_equal(q.n_stacks, 1);
+        bn_profile_free(&q);
+        for (char *c = text; i == 0 && *c; c++) /* laid out differently: parsed whole */
+            *c = *c == '\n' ? ' ' : *c;
+        write_all(in_folder("b.json"), text, n);
+    }
+    assert_int_equal(bn_profile_load_summary(&q, in_folder("absent"), &err), -1);
+    bn_profile_free(&q);
+    write_all(in_folder("b.json"), text, n / 3);
+    assert_int_equal(bn_profile_load_summary(&q, in_folder("b.json"), &err), -1);
+    bn_profile_free(&q);
+    free(text);
+    bn_profile_free(&p);
+}
+
 /* The file with the first `from` replaced by `to`. */
 static char *with(const char *file, const char *from, const char *to)
 {
@@ -369,13 +404,10 @@ static void test_unwritable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find_or_add),
-        cmocka_unit_test(test_strings_are_clean),
-        cmocka_unit_test(test_stage_paths),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_hostile_files),
-        cmocka_unit_test(test_damaged_bytes),
-        cmocka_unit_test(test_deep_stacks_are_refused),
+        cmocka_unit_test(test_find_or_add),   cmocka_unit_test(test_strings_are_clean),
+        cmocka_unit_test(test_stage_paths),   cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_summary),       cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_damaged_bytes), cmocka_unit_test(test_deep_stacks_are_refused),
         cmocka_unit_test(test_unwritable),
     };
     return cmocka_run_group_tests_name("profile", tests, make_folder, remove_folder);
