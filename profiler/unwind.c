@@ -1,59 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * libunwind over recorded stacks.
- *
- * libunwind 1.6 falls back to guesses (a return address at the stack pointer, a chain of rbp) when
- * find_proc_info says "no information". Here it says "failed" instead, which ends the step, and the few cases
- * where a frame without unwind rules can be stepped over for certain are handled below: procedure linkage
- * stubs, the signal trampoline and checked frame pointers. */
+ * Walk the chain of a recorded stack with libunwind, and step by hand over the few kinds of frames without
+ * unwind rules for which that can be done for certain: linkage stubs, the signal trampoline and checked frame
+ * pointers. */
 #include "profiler/unwind.h"
 
-#include <libunwind.h>
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Exported by libunwind for remote unwinders, but in none of its headers. */
-extern int UNW_OBJ(dwarf_search_unwind_table)(unw_addr_space_t as, unw_word_t ip, unw_dyn_info_t *di,
-                                              unw_proc_info_t *pi, int need_unwind_info, void *arg);
-
-enum {
-    MAX_SPACES = 16,
-    CACHE_LOG_ENTRIES = 12,
-    STACK_MAX_BYTES = 8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
-    MAX_POPPED = 6,
-};
-
-/* Where libunwind reads the search table that find_proc_info makes for it: no address of a program can be
- * there. */
-static const uint64_t table_address = 0xeeeeeeee00000000u;
-
-/* Unwind rules that libunwind has cached for one state of one process. */
-struct space {
-    unw_addr_space_t as;
-    uint32_t serial, generation;
-    uint64_t used; /* for finding the one unused for longest */
-};
-
-struct bn_unwinder {
-    struct bn_maps *maps;
-    struct space spaces[MAX_SPACES];
-    size_t n_spaces;
-    uint64_t clock;
-
-    /* during one bn_unwind */
-    const struct bn_unwind_input *in;
-    uint64_t regs[BN_UNWIND_REGS]; /* of the frame at which libunwind (re)started */
-    uint32_t known;
-    uint64_t stack_start;
-    struct bn_place here; /* of the frame being stepped */
-    uint64_t bias;
-    const struct bn_fde *fde;
-    uint64_t table_word;
-    bool parsing;                /* libunwind reads an entry's head, not its rules */
-    uint64_t popped[MAX_POPPED]; /* words just below stack_start, downwards */
-    size_t n_popped;
-    bool beyond_dump; /* a read hit the end of the copied stack */
-};
+#include "profiler/unwind_private.h"
+#include "profiler/x86_code.h"
 
 #define BN_UNWIND_TEXT(id, text) text,
 static const char *const end_texts[] = {BN_UNWIND_ENDS(BN_UNWIND_TEXT)};
@@ -62,228 +18,6 @@ static const char *const end_texts[] = {BN_UNWIND_ENDS(BN_UNWIND_TEXT)};
 const char *bn_unwind_end_text(enum bn_unwind_end end)
 {
     return end_texts[end];
-}
-
-/* ---- reading the stack ---- */
-
-static bool in_dump(const struct bn_unwinder *u, uint64_t address, uint64_t *word)
-{
-    uint64_t at = address - u->stack_start;
-
-    for (size_t i = 0; i < u->n_popped; i++)
-        if (address == u->stack_start - 8 * (i + 1)) {
-            *word = u->popped[i];
-            return true;
-        }
-    if (address < u->stack_start || u->in->stack_bytes < 8 || at > u->in->stack_bytes - 8)
-        return false;
-    *word = bn_record_word(u->in->stack + at, 0);
-    return true;
-}
-
-/* Between the pops of a function's end and its return, the rules still name the places below the stack
- * pointer from which registers have just been popped, and the copied stack begins above them. What was there
- * is what the registers hold. */
-static void note_popped(struct bn_unwinder *u)
-{
-    static const uint8_t dwarf_number[] = {0, 2, 1, 3, BN_UNWIND_RSP, BN_UNWIND_RBP, 4, 5};
-    const uint8_t *p =
-        u->here.has_vaddr && u->here.vaddr > 16 ? bn_image_read(u->here.image, u->here.vaddr - 16, 16) : NULL;
-
-    u->n_popped = 0;
-    for (size_t at = 16; p && at > 1 && u->n_popped < MAX_POPPED; at--) {
-        uint8_t code = p[at - 1];
-        unsigned reg = code == 0xc9                   ? BN_UNWIND_RBP
-                       : code >= 0x58 && code <= 0x5f ? dwarf_number[code & 7]
-                                                      : BN_UNWIND_RSP;
-        if (code != 0xc9 && p[at - 2] == 0x41) { /* pop %r8 … %r15 */
-            reg = 8u + (code & 7);
-            at--;
-        }
-        if (reg == BN_UNWIND_RSP || (code != 0xc9 && (code < 0x58 || code > 0x5f)) || !(u->known >> reg & 1))
-            return;
-        u->popped[u->n_popped++] = u->regs[reg];
-        if (code == 0xc9)
-            return; /* leave: what it popped before is not known */
-    }
-}
-
-/* Remember that a word of the stack was wanted which had not been copied. */
-static void miss(struct bn_unwinder *u, uint64_t address)
-{
-    if (address >= u->stack_start && address - u->stack_start < STACK_MAX_BYTES)
-        u->beyond_dump = true;
-}
-
-static bool read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *word)
-{
-    if (in_dump(u, address, word))
-        return true;
-    miss(u, address);
-    return false;
-}
-
-/* ---- libunwind's accessors ---- */
-
-static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value, int write, void *arg)
-{
-    struct bn_unwinder *u = arg;
-    const uint8_t *p = NULL;
-    uint64_t word;
-
-    (void)as;
-    if (write)
-        return -UNW_EINVAL;
-    if (address == table_address) {
-        *value = u->table_word;
-        return 0;
-    }
-    if (in_dump(u, address, &word)) {
-        *value = word;
-        return 0;
-    }
-    if (u->here.has_vaddr)
-        p = bn_image_read(u->here.image, address - u->bias, sizeof word);
-    if (!p && u->parsing) {
-        *value = 0; /* the personality routine's address, in data that the loader filled: read, but of no use
-                       here */
-        return 0;
-    }
-    if (!p) {
-        miss(u, address);
-        return -UNW_EINVAL;
-    }
-    *value = bn_record_word(p, 0);
-    return 0;
-}
-
-static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *value, int write, void *arg)
-{
-    struct bn_unwinder *u = arg;
-
-    (void)as;
-    if (write)
-        return -UNW_EREADONLYREG;
-    if (reg < 0 || reg >= BN_UNWIND_REGS || !(u->known >> reg & 1))
-        return -UNW_EBADREG;
-    *value = u->regs[reg];
-    return 0;
-}
-
-static int access_fpreg(unw_addr_space_t as, unw_regnum_t reg, unw_fpreg_t *value, int write, void *arg)
-{
-    (void)as, (void)reg, (void)value, (void)write, (void)arg;
-    return -UNW_EBADREG;
-}
-
-static int get_dyn_info_list_addr(unw_addr_space_t as, unw_word_t *address, void *arg)
-{
-    (void)as, (void)address, (void)arg;
-    return -UNW_ENOINFO;
-}
-
-static int resume(unw_addr_space_t as, unw_cursor_t *cursor, void *arg)
-{
-    (void)as, (void)cursor, (void)arg;
-    return -UNW_EINVAL;
-}
-
-static int get_proc_name(unw_addr_space_t as, unw_word_t address, char *buf, size_t n, unw_word_t *offset,
-                         void *arg)
-{
-    (void)as, (void)address, (void)buf, (void)n, (void)offset, (void)arg;
-    return -UNW_ENOINFO;
-}
-
-static void put_unwind_info(unw_addr_space_t as, unw_proc_info_t *info, void *arg)
-{
-    (void)as, (void)info, (void)arg;
-}
-
-/* The entry is known from our own table; libunwind gets a table with this one row, relative to the entry, and
- * parses the entry through access_mem. */
-static int find_proc_info(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *info, int need_unwind_info,
-                          void *arg)
-{
-    struct bn_unwinder *u = arg;
-    const struct bn_fde *fde = u->fde;
-
-    if (!fde || ip < fde->start + u->bias || ip >= fde->end + u->bias)
-        return -UNW_EUNSPEC; /* not ENOINFO, which would start libunwind's guesses */
-    int64_t from_entry = (int64_t)(fde->start - fde->at);
-    if (from_entry != (int32_t)from_entry)
-        return -UNW_EUNSPEC;
-    u->table_word = (uint32_t)from_entry; /* start, then the entry's own distance: 0 */
-    unw_dyn_info_t table = {
-        .start_ip = fde->start + u->bias,
-        .end_ip = fde->end + u->bias,
-        .format = UNW_INFO_FORMAT_REMOTE_TABLE,
-        .u.rti = {.segbase = fde->at + u->bias, .table_len = 1, .table_data = table_address},
-    };
-    u->parsing = true;
-    int r = UNW_OBJ(dwarf_search_unwind_table)(as, ip, &table, info, need_unwind_info, arg);
-    u->parsing = false;
-    return r == -UNW_ENOINFO ? -UNW_EUNSPEC : r;
-}
-
-static unw_accessors_t accessors = {
-    .find_proc_info = find_proc_info,
-    .put_unwind_info = put_unwind_info,
-    .get_dyn_info_list_addr = get_dyn_info_list_addr,
-    .access_mem = access_mem,
-    .access_reg = access_reg,
-    .access_fpreg = access_fpreg,
-    .resume = resume,
-    .get_proc_name = get_proc_name,
-};
-
-/* ---- address spaces ---- */
-
-struct bn_unwinder *bn_unwinder_new(struct bn_maps *maps)
-{
-    struct bn_unwinder *u = bn_xcalloc(1, sizeof *u);
-    u->maps = maps;
-    return u;
-}
-
-void bn_unwinder_free(struct bn_unwinder *u)
-{
-    if (!u)
-        return;
-    for (size_t i = 0; i < u->n_spaces; i++)
-        unw_destroy_addr_space(u->spaces[i].as);
-    free(u);
-}
-
-/* Rules are cached by address, so each state of each process needs its own cache. Returns NULL if libunwind
- * has no memory for one. */
-static unw_addr_space_t space_of(struct bn_unwinder *u, const struct bn_process *p)
-{
-    struct space *s = NULL, *oldest = u->spaces;
-
-    for (size_t i = 0; i < u->n_spaces && !s; i++) {
-        if (u->spaces[i].serial == p->serial)
-            s = &u->spaces[i];
-        if (u->spaces[i].used < oldest->used)
-            oldest = &u->spaces[i];
-    }
-    if (!s && u->n_spaces < MAX_SPACES) {
-        s = &u->spaces[u->n_spaces];
-        s->as = unw_create_addr_space(&accessors, 0);
-        if (!s->as)
-            return NULL;
-        unw_set_caching_policy(s->as, UNW_CACHE_GLOBAL);
-        unw_set_cache_size(s->as, (size_t)1 << CACHE_LOG_ENTRIES, 0);
-        u->n_spaces++;
-    } else if (!s) {
-        s = oldest;
-    }
-    if (s->serial != p->serial || s->generation != p->generation)
-        unw_flush_cache(s->as, 0, 0);
-    s->serial = p->serial;
-    s->generation = p->generation;
-    s->used = ++u->clock;
-    return s->as;
 }
 
 /* ---- one step ---- */
@@ -335,33 +69,15 @@ static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_
     unw_init_remote(cursor, as, u);
 }
 
-/* Does a call instruction end at this address of an executable mapping? E8 rel32, or FF /2 of 2 to 7 bytes.
- */
 bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address)
 {
     struct bn_place at = bn_maps_find(u->maps, process, address - 1);
-
-    if (!at.has_vaddr || !bn_image_is_code(at.image, at.vaddr))
-        return false;
-    const uint8_t *p = bn_image_read(at.image, at.vaddr - 6, 7);
-    if (!p)
-        return false;
-    p += 7;
-    if (p[-5] == 0xe8)
-        return true;
-    for (int n = 2; n <= 7; n++)
-        if (p[-n] == 0xff && (p[-n + 1] & 0x38) == 0x10)
-            return true;
-    return false;
+    return at.has_vaddr && bn_x86_follows_call(at.image, at.vaddr + 1);
 }
 
-/* rt_sigreturn's trampoline: mov $15, %rax (or %eax); syscall. Old libraries have it without rules. */
 static bool is_trampoline(const struct bn_place *at)
 {
-    static const uint8_t code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
-    const uint8_t *p = at->has_vaddr ? bn_image_read(at->image, at->vaddr, sizeof code) : NULL;
-
-    return p && memcmp(p, code, sizeof code) == 0;
+    return at->has_vaddr && bn_x86_is_trampoline(at->image, at->vaddr);
 }
 
 /* The kernel's frame below a signal handler: struct ucontext at the stack pointer, its registers from byte 40
@@ -372,7 +88,7 @@ static enum step step_signal(struct bn_unwinder *u, unw_cursor_t *cursor, unw_ad
     uint64_t regs[BN_UNWIND_REGS];
 
     for (size_t i = 0; i < BN_COUNT(order); i++)
-        if (!read_stack(u, sp + 40 + 8 * i, &regs[order[i]]))
+        if (!bn_unwind_read_stack(u, sp + 40 + 8 * i, &regs[order[i]]))
             return FAILED;
     memcpy(u->regs, regs, sizeof regs);
     u->known = (1u << BN_UNWIND_REGS) - 1;
@@ -397,14 +113,14 @@ static enum step step_without_rules(struct bn_unwinder *u, const struct bn_proce
     if (is_trampoline(at))
         return step_signal(u, cursor, as, sp);
     if (at->has_vaddr && bn_image_in_section(at->image, at->vaddr, ".plt")) {
-        if (!read_stack(u, sp, &ip) || !bn_unwind_follows_call(u, process, ip))
+        if (!bn_unwind_read_stack(u, sp, &ip) || !bn_unwind_follows_call(u, process, ip))
             return FAILED;
         restart(u, cursor, as, true, ip, sp + 8, NULL);
         return STEPPED;
     }
     if (unw_get_reg(cursor, UNW_X86_64_RBP, &rbp) != 0 || rbp < sp || rbp % 8 != 0)
         return NO_RULES;
-    if (!read_stack(u, rbp, &saved) || !read_stack(u, rbp + 8, &ip))
+    if (!bn_unwind_read_stack(u, rbp, &saved) || !bn_unwind_read_stack(u, rbp + 8, &ip))
         return u->beyond_dump ? FAILED : NO_RULES;
     if ((saved != 0 && saved <= rbp) || !bn_unwind_follows_call(u, process, ip))
         return NO_RULES;
@@ -467,7 +183,7 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
         if (!enter_frame(u, process, ip, exact, &result->frames[result->n]))
             return BN_UNWIND_NO_MAP;
         if (result->n++ == 0)
-            note_popped(u);
+            bn_unwind_note_popped(u, as);
         bool signal = (u->fde && u->fde->signal) || (!u->fde && is_trampoline(&u->here));
         u->beyond_dump = false;
         enum step step = u->fde ? step_by_rules(&cursor) : step_without_rules(u, process, &cursor, as, sp);
@@ -501,7 +217,7 @@ void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const st
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
     u->n_popped = 0;
-    unw_addr_space_t as = space_of(u, process);
+    unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (as)
         result->end = walk(u, process, as, result);
     if (in->stack_bytes == 0 && result->end != BN_UNWIND_COMPLETE)

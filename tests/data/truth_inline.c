@@ -22,7 +22,7 @@ static ALWAYS_INLINE uint64_t middle_part(uint64_t x)
     return x ^ (x >> 7);
 }
 
-__attribute__((noinline, noclone)) static uint64_t outer_part(uint64_t x)
+__attribute__((noinline)) static uint64_t outer_part(uint64_t x)
 {
     x = middle_part(x); /* line 27: call of middle */
     sink = x;

@@ -4,7 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NOINLINE __attribute__((noinline, noclone))
+#ifdef __clang__
+#define NOINLINE         __attribute__((noinline))
+#define NO_FRAME_POINTER /* clang has no such attribute */
+#else
+#define NOINLINE         __attribute__((noinline, noclone))
+#define NO_FRAME_POINTER __attribute__((optimize("omit-frame-pointer")))
+#endif
 
 static volatile uint64_t sink;
 
@@ -21,7 +27,7 @@ WORK(work_70, 700000)
 WORK(work_20, 200000)
 
 /* Without a frame pointer: only the unwind rules lead out of it. */
-__attribute__((optimize("omit-frame-pointer"))) WORK(work_10, 100000)
+NO_FRAME_POINTER WORK(work_10, 100000)
 
     NOINLINE static void all_work(void)
 {

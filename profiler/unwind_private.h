@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ * Between unwind.c, which walks a chain, and unwind_rules.c, which serves libunwind. */
+#ifndef PROFILER_UNWIND_PRIVATE_H
+#define PROFILER_UNWIND_PRIVATE_H
+
+#include <libunwind.h>
+
+#include "profiler/unwind.h"
+
+enum { BN_UNWIND_MAX_SPACES = 16, BN_UNWIND_MAX_POPPED = 6 };
+
+/* Unwind rules that libunwind has cached for one state of one process. */
+struct bn_unwind_space {
+    unw_addr_space_t as;
+    uint32_t serial, generation;
+    uint64_t used; /* for finding the one unused for longest */
+};
+
+struct bn_unwinder {
+    struct bn_maps *maps;
+    struct bn_unwind_space spaces[BN_UNWIND_MAX_SPACES];
+    size_t n_spaces;
+    uint64_t clock;
+
+    /* during one bn_unwind */
+    const struct bn_unwind_input *in;
+    uint64_t regs[BN_UNWIND_REGS]; /* of the frame at which libunwind (re)started */
+    uint32_t known;
+    uint64_t stack_start;
+    struct bn_place here; /* of the frame being stepped */
+    uint64_t bias;
+    const struct bn_fde *fde;
+    uint64_t table_word;
+    bool parsing;                          /* libunwind reads an entry's head, not its rules */
+    uint64_t popped[BN_UNWIND_MAX_POPPED]; /* words just below stack_start, downwards */
+    size_t n_popped;
+    struct bn_idmap popped_at; /* memo of find_popped by image and vaddr */
+    bool beyond_dump;          /* a read hit the end of the copied stack */
+};
+
+/* A word of the recorded stack; false, and the miss remembered, if it was not copied. */
+bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *word);
+
+/* The address space for this state of the process; NULL if libunwind has no memory for one. */
+unw_addr_space_t bn_unwind_space_of(struct bn_unwinder *u, const struct bn_process *p);
+
+/* For the innermost frame, which u->here and u->fde describe: fill u->popped. */
+void bn_unwind_note_popped(struct bn_unwinder *u, unw_addr_space_t as);
+
+#endif

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT
+ * What libunwind asks for: registers, memory, unwind entries.
+ *
+ * libunwind 1.6 falls back to guesses (a return address at the stack pointer, a chain of rbp) when
+ * find_proc_info says "no information". Here it says "failed" instead, which ends the step. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "profiler/unwind_private.h"
+#include "profiler/x86_code.h"
+
+/* Exported by libunwind for remote unwinders, but in none of its headers. */
+extern int UNW_OBJ(dwarf_search_unwind_table)(unw_addr_space_t as, unw_word_t ip, unw_dyn_info_t *di,
+                                              unw_proc_info_t *pi, int need_unwind_info, void *arg);
+
+enum {
+    CACHE_LOG_ENTRIES = 12,
+    STACK_MAX_BYTES = 8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
+};
+
+/* Where libunwind reads the search table that find_proc_info makes for it: no address of a program can be
+ * there. */
+static const uint64_t table_address = 0xeeeeeeee00000000u;
+
+/* ---- reading the stack ---- */
+
+static bool in_dump(const struct bn_unwinder *u, uint64_t address, uint64_t *word)
+{
+    uint64_t at = address - u->stack_start;
+
+    for (size_t i = 0; i < u->n_popped; i++)
+        if (address == u->stack_start - 8 * (i + 1)) {
+            *word = u->popped[i];
+            return true;
+        }
+    if (address < u->stack_start || u->in->stack_bytes < 8 || at > u->in->stack_bytes - 8)
+        return false;
+    *word = bn_record_word(u->in->stack + at, 0);
+    return true;
+}
+
+/* Remember that a word of the stack was wanted which had not been copied. */
+static void miss(struct bn_unwinder *u, uint64_t address)
+{
+    if (address >= u->stack_start && address - u->stack_start < STACK_MAX_BYTES)
+        u->beyond_dump = true;
+}
+
+bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *word)
+{
+    if (in_dump(u, address, word))
+        return true;
+    miss(u, address);
+    return false;
+}
+
+/* ---- libunwind's accessors ---- */
+
+static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value, int write, void *arg)
+{
+    struct bn_unwinder *u = arg;
+    const uint8_t *p = NULL;
+    uint64_t word;
+
+    (void)as;
+    if (write)
+        return -UNW_EINVAL;
+    if (address == table_address) {
+        *value = u->table_word;
+        return 0;
+    }
+    if (in_dump(u, address, &word)) {
+        *value = word;
+        return 0;
+    }
+    if (u->here.has_vaddr)
+        p = bn_image_read(u->here.image, address - u->bias, sizeof word);
+    if (!p && u->parsing) {
+        *value = 0; /* the personality routine's address, in data that the loader filled: read, but of no use
+                       here */
+        return 0;
+    }
+    if (!p) {
+        miss(u, address);
+        return -UNW_EINVAL;
+    }
+    *value = bn_record_word(p, 0);
+    return 0;
+}
+
+static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *value, int write, void *arg)
+{
+    struct bn_unwinder *u = arg;
+
+    (void)as;
+    if (write)
+        return -UNW_EREADONLYREG;
+    if (reg < 0 || reg >= BN_UNWIND_REGS || !(u->known >> reg & 1))
+        return -UNW_EBADREG;
+    *value = u->regs[reg];
+    return 0;
+}
+
+static int access_fpreg(unw_addr_space_t as, unw_regnum_t reg, unw_fpreg_t *value, int write, void *arg)
+{
+    (void)as, (void)reg, (void)value, (void)write, (void)arg;
+    return -UNW_EBADREG;
+}
+
+static int get_dyn_info_list_addr(unw_addr_space_t as, unw_word_t *address, void *arg)
+{
+    (void)as, (void)address, (void)arg;
+    return -UNW_ENOINFO;
+}
+
+static int resume(unw_addr_space_t as, unw_cursor_t *cursor, void *arg)
+{
+    (void)as, (void)cursor, (void)arg;
+    return -UNW_EINVAL;
+}
+
+static int get_proc_name(unw_addr_space_t as, unw_word_t address, char *buf, size_t n, unw_word_t *offset,
+                         void *arg)
+{
+    (void)as, (void)address, (void)buf, (void)n, (void)offset, (void)arg;
+    return -UNW_ENOINFO;
+}
+
+static void put_unwind_info(unw_addr_space_t as, unw_proc_info_t *info, void *arg)
+{
+    (void)as, (void)info, (void)arg;
+}
+
+/* The entry is known from our own table; libunwind gets a table with this one row, relative to the entry, and
+ * parses the entry through access_mem. */
+static int find_proc_info(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *info, int need_unwind_info,
+                          void *arg)
+{
+    struct bn_unwinder *u = arg;
+    const struct bn_fde *fde = u->fde;
+
+    if (!fde || ip < fde->start + u->bias || ip >= fde->end + u->bias)
+        return -UNW_EUNSPEC; /* not ENOINFO, which would start libunwind's guesses */
+    int64_t from_entry = (int64_t)(fde->start - fde->at);
+    if (from_entry != (int32_t)from_entry)
+        return -UNW_EUNSPEC;
+    u->table_word = (uint32_t)from_entry; /* start, then the entry's own distance: 0 */
+    unw_dyn_info_t table = {
+        .start_ip = fde->start + u->bias,
+        .end_ip = fde->end + u->bias,
+        .format = UNW_INFO_FORMAT_REMOTE_TABLE,
+        .u.rti = {.segbase = fde->at + u->bias, .table_len = 1, .table_data = table_address},
+    };
+    u->parsing = true;
+    int r = UNW_OBJ(dwarf_search_unwind_table)(as, ip, &table, info, need_unwind_info, arg);
+    u->parsing = false;
+    return r == -UNW_ENOINFO ? -UNW_EUNSPEC : r;
+}
+
+static unw_accessors_t accessors = {
+    .find_proc_info = find_proc_info,
+    .put_unwind_info = put_unwind_info,
+    .get_dyn_info_list_addr = get_dyn_info_list_addr,
+    .access_mem = access_mem,
+    .access_reg = access_reg,
+    .access_fpreg = access_fpreg,
+    .resume = resume,
+    .get_proc_name = get_proc_name,
+};
+
+/* ---- address spaces ---- */
+
+struct bn_unwinder *bn_unwinder_new(struct bn_maps *maps)
+{
+    struct bn_unwinder *u = bn_xcalloc(1, sizeof *u);
+    u->maps = maps;
+    return u;
+}
+
+void bn_unwinder_free(struct bn_unwinder *u)
+{
+    if (!u)
+        return;
+    for (size_t i = 0; i < u->n_spaces; i++)
+        unw_destroy_addr_space(u->spaces[i].as);
+    bn_idmap_free(&u->popped_at);
+    free(u);
+}
+
+/* Rules are cached by address, so each state of each process needs its own cache. Returns NULL if libunwind
+ * has no memory for one. */
+unw_addr_space_t bn_unwind_space_of(struct bn_unwinder *u, const struct bn_process *p)
+{
+    struct bn_unwind_space *s = NULL, *oldest = u->spaces;
+
+    for (size_t i = 0; i < u->n_spaces && !s; i++) {
+        if (u->spaces[i].serial == p->serial)
+            s = &u->spaces[i];
+        if (u->spaces[i].used < oldest->used)
+            oldest = &u->spaces[i];
+    }
+    if (!s && u->n_spaces < BN_UNWIND_MAX_SPACES) {
+        s = &u->spaces[u->n_spaces];
+        s->as = unw_create_addr_space(&accessors, 0);
+        if (!s->as)
+            return NULL;
+        unw_set_caching_policy(s->as, UNW_CACHE_GLOBAL);
+        unw_set_cache_size(s->as, (size_t)1 << CACHE_LOG_ENTRIES, 0);
+        u->n_spaces++;
+    } else if (!s) {
+        s = oldest;
+    }
+    if (s->serial != p->serial || s->generation != p->generation)
+        unw_flush_cache(s->as, 0, 0);
+    s->serial = p->serial;
+    s->generation = p->generation;
+    s->used = ++u->clock;
+    return s->as;
+}
+
+/* ---- registers popped at a function's end ----
+ *
+ * Between the pops of a function's end and its return, compilers let the rules go on naming the places, now
+ * below the stack pointer, from which registers have been popped; the copied stack begins above them. What
+ * was there is what the registers hold. A row of the rules begins behind each pop, which tells where
+ * instructions begin. */
+
+struct rows {
+    uint64_t ip;
+    uint64_t starts[BN_UNWIND_MAX_POPPED + 1]; /* of the latest rows, a ring */
+    size_t n;
+    bool found; /* the last one holds ip */
+};
+
+static int add_row(void *token, void *rules, size_t rules_bytes, unw_word_t start, unw_word_t end)
+{
+    struct rows *rows = token;
+
+    (void)rules, (void)rules_bytes;
+    rows->starts[rows->n++ % BN_COUNT(rows->starts)] = start;
+    rows->found = rows->ip >= start && rows->ip < end;
+    return rows->found ? -1 : 0; /* stops the walk */
+}
+
+/* Find the registers that the instructions before the current row have popped, the latest first. */
+static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as, uint64_t ip)
+{
+    struct rows rows = {.ip = ip};
+    unw_cursor_t cursor;
+    uint32_t packed = 0;
+    size_t n = 0;
+
+    if (unw_init_remote(&cursor, as, u) != 0)
+        return 0;
+    unw_reg_states_iterate(&cursor, add_row, &rows);
+    if (!rows.found)
+        return 0;
+    for (size_t row = rows.n - 1; row > 0 && rows.n - row <= BN_UNWIND_MAX_POPPED; row--) {
+        int reg = bn_x86_popped(u->here.image, rows.starts[row % BN_COUNT(rows.starts)] - u->bias);
+        if (reg < 0)
+            break;
+        packed |= (uint32_t)(reg + 1) << (5 * n++);
+    }
+    return packed;
+}
+
+/* For the innermost frame: the words just below the stack pointer, as far as they are known. */
+void bn_unwind_note_popped(struct bn_unwinder *u, unw_addr_space_t as)
+{
+    uint64_t image = (uintptr_t)u->here.image;
+
+    if (!u->fde)
+        return;
+    uint32_t *known = bn_idmap_get(&u->popped_at, image, u->here.vaddr), packed;
+    packed = known ? *known : find_popped(u, as, u->regs[BN_UNWIND_RIP]);
+    if (!known)
+        bn_idmap_put(&u->popped_at, image, u->here.vaddr, packed);
+    for (; packed; packed >>= 5) {
+        unsigned reg = (packed & 31) - 1;
+        if (!(u->known >> reg & 1))
+            return;
+        u->popped[u->n_popped++] = u->regs[reg];
+    }
+}

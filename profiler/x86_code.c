@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ * Look at instruction bytes. All of these are recognised from their end or beginning alone. */
+#include "profiler/x86_code.h"
+
+#include <string.h>
+
+enum { RBP = 6, RSP = 7 };
+
+/* E8 rel32, or FF /2 of 2 to 7 bytes. */
+bool bn_x86_follows_call(const struct bn_image *image, uint64_t vaddr)
+{
+    const uint8_t *p =
+        vaddr >= 7 && bn_image_is_code(image, vaddr - 1) ? bn_image_read(image, vaddr - 7, 7) : NULL;
+
+    if (!p)
+        return false;
+    p += 7;
+    if (p[-5] == 0xe8)
+        return true;
+    for (int n = 2; n <= 7; n++)
+        if (p[-n] == 0xff && (p[-n + 1] & 0x38) == 0x10)
+            return true;
+    return false;
+}
+
+/* mov $15, %rax; syscall: debuggers rely on these very bytes, so they do not change. */
+bool bn_x86_is_trampoline(const struct bn_image *image, uint64_t vaddr)
+{
+    static const uint8_t code[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
+    const uint8_t *p = bn_image_read(image, vaddr, sizeof code);
+
+    return p && memcmp(p, code, sizeof code) == 0;
+}
+
+/* 58 … 5f, with 41 before it for r8 … r15; c9 is leave. */
+int bn_x86_popped(const struct bn_image *image, uint64_t vaddr)
+{
+    static const uint8_t dwarf_number[] = {0, 2, 1, 3, RSP, RBP, 4, 5};
+    const uint8_t *p =
+        vaddr >= 2 && bn_image_is_code(image, vaddr - 1) ? bn_image_read(image, vaddr - 2, 2) : NULL;
+
+    if (!p)
+        return -1;
+    if (p[1] == 0xc9)
+        return RBP;
+    if (p[1] < 0x58 || p[1] > 0x5f)
+        return -1;
+    if (p[0] == 0x41)
+        return 8 + (p[1] & 7);
+    return dwarf_number[p[1] & 7] == RSP ? -1 : dwarf_number[p[1] & 7];
+}
