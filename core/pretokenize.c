@@ -24,7 +24,7 @@ struct bn_pretokenizer {
     pcre2_jit_stack *jit_stack;
 };
 
-/* ---- named pre-tokenizers (docs/formats.md#tokenizer) ---- */
+/* ---- named pre-tokenizers ---- */
 
 #define SPACE          BN_REGEX_SPACE
 #define SYMBOL         "[^" SPACE "\\p{L}\\p{N}]+"

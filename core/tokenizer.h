@@ -37,9 +37,10 @@ struct bn_ids {
 void bn_ids_push(struct bn_ids *ids, uint32_t id);
 void bn_ids_free(struct bn_ids *ids);
 
-/* Append the ids of `text` (any bytes; invalid UTF-8 survives a round trip). bos: put the BOS first.
- * special: spellings of special tokens in the text become those tokens; otherwise they are plain text.
- * Near linear in the text's length. -1: a vocabulary that lacks needed byte tokens, or out of PCRE2's limits.
+/* Append the ids of `text` (any bytes; invalid UTF-8 survives a round trip). bos: put the BOS first, if there
+ * is one. special: spellings of special tokens in the text become those tokens; otherwise they are plain
+ * text. Near linear in the text's length. -1: a vocabulary that lacks needed byte tokens, or out of PCRE2's
+ * limits.
  */
 int bn_tokenizer_encode(struct bn_tokenizer *tok, struct bn_str text, bool bos, bool special,
                         struct bn_ids *ids, struct bn_err *err);
