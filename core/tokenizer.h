@@ -9,8 +9,8 @@ struct bn_tokenizer; /* immutable once loaded, except for encode's scratch: one 
 
 /* From the metadata of an open GGUF; keeps pointers into it, so the GGUF must outlive it. A file without
  * tensors will do. pre-tokenizer: "llama-bpe" where tokenizer.ggml.pre says so, or where it is missing and
- * the vocabulary has 128256 tokens; a warning line for any other missing one goes to `warning` (may be NULL).
- */
+ * the vocabulary has 128256 tokens; any other missing or unknown one is split by the "default" rules, which
+ * bn_tokenizer_warning then says. */
 int bn_tokenizer_load(struct bn_tokenizer **out, const struct bn_gguf *gguf, struct bn_err *err);
 
 /* From a Hugging Face tokenizer.json (BPE; merges as strings or pairs, added_tokens, ignore_merges,
