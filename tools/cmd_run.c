@@ -22,7 +22,8 @@ enum {
     DEFAULT_CTX = 4096,
     DETERMINISTIC_SEED = 42,
     MAX_STOP_IDS = 4,
-    INSISTENT = 4
+    INSISTENT = 4,
+    PROMPT_CHUNK = 1 << 16
 };
 
 struct run {
@@ -215,13 +216,15 @@ static int read_prompt_file(const char *path, struct bn_buf *text, struct bn_err
 {
     bool is_stdin = strcmp(path, "-") == 0;
     FILE *f = is_stdin ? stdin : fopen(path, "rb");
-    char chunk[1 << 16];
     size_t n;
 
     if (!f)
         return bn_err_set(err, "%s: %s", path, strerror(errno));
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
-        bn_buf_put(text, chunk, n);
+    do { /* straight into the buffer: a large array here would stand in the frame of every later call */
+        bn_grow(&text->p, &text->capacity, text->n + PROMPT_CHUNK + 1, 1);
+        n = fread(text->p + text->n, 1, PROMPT_CHUNK, f);
+        text->n += n;
+    } while (n > 0);
     int status =
         ferror(f) ? bn_err_set(err, "%s: %s", is_stdin ? "standard input" : path, strerror(errno)) : 0;
     if (!is_stdin)
