@@ -4,8 +4,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -109,7 +111,7 @@ static bool exists(const char *dir, const char *name)
     return there;
 }
 
-static bool looks_like_id(const char *name)
+bool bn_runs_is_id(const char *name)
 {
     static const char pattern[] = "00000000-000000-";
 
@@ -128,15 +130,36 @@ static long number_of(const char *id)
     return dash > id + 15 && bn_parse_u64(dash + 1, 2, 1000000, &n) == 0 ? (long)n : 1;
 }
 
-static int compare_entries(const void *a, const void *b)
+int bn_runs_compare(const char *a, const char *b)
+{
+    enum { STAMP = 15 }; /* YYYYMMDD-HHMMSS */
+    int order = strncmp(a, b, STAMP);
+
+    if (order == 0 && bn_runs_is_id(a) && bn_runs_is_id(b)) {
+        long i = number_of(a), k = number_of(b);
+        order = (i > k) - (i < k);
+    }
+    return order ? order : strcmp(a, b);
+}
+
+static int newest_first(const void *a, const void *b)
 {
     const struct bn_run_entry *x = a, *y = b;
-    int order = strncmp(y->id, x->id, 15);
-    long i = number_of(x->id), k = number_of(y->id);
 
-    if (order == 0)
-        order = (k > i) - (k < i);
-    return order ? order : strcmp(y->id, x->id);
+    return bn_runs_compare(y->id, x->id);
+}
+
+/* A recorder holds a lock on profile.part while it writes. */
+static bool is_locked(const char *dir)
+{
+    char *part = bn_xasprintf("%s/profile.part", dir);
+    int fd = open(part, O_RDONLY | O_CLOEXEC);
+    bool locked = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+
+    if (fd >= 0)
+        close(fd);
+    free(part);
+    return locked;
 }
 
 int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err)
@@ -148,19 +171,20 @@ int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err)
     if (!d)
         return errno == ENOENT ? 0 : bn_err_set(err, "%s: %s", base, strerror(errno));
     while ((entry = readdir(d))) {
-        if (!looks_like_id(entry->d_name))
+        if (!bn_runs_is_id(entry->d_name))
             continue;
         char *dir = bn_xasprintf("%s/%s", base, entry->d_name);
         bool whole = exists(dir, "profile.json"), part = exists(dir, "profile.part");
+        if (whole || part) {
+            bn_grow(&list->entries, &list->capacity, list->n + 1, sizeof *list->entries);
+            list->entries[list->n++] =
+                (struct bn_run_entry){bn_xstrdup(entry->d_name), !whole, !whole && is_locked(dir)};
+        }
         free(dir);
-        if (!whole && !part)
-            continue;
-        bn_grow(&list->entries, &list->capacity, list->n + 1, sizeof *list->entries);
-        list->entries[list->n++] = (struct bn_run_entry){bn_xstrdup(entry->d_name), !whole};
     }
     closedir(d);
     if (list->n)
-        qsort(list->entries, list->n, sizeof *list->entries, compare_entries);
+        qsort(list->entries, list->n, sizeof *list->entries, newest_first);
     return 0;
 }
 
@@ -174,15 +198,13 @@ void bn_run_list_free(struct bn_run_list *list)
 
 /* ---- resolving ---- */
 
-/* latest, previous, latest~N: how many runs back, or -1. */
+/* latest, latest~N: how many runs back, or -1. */
 static long steps_back(const char *spec)
 {
     uint64_t n;
 
     if (!spec || strcmp(spec, "latest") == 0)
         return 0;
-    if (strcmp(spec, "previous") == 0)
-        return 1;
     if (strncmp(spec, "latest~", 7) == 0 && bn_parse_u64(spec + 7, 0, 1000000, &n) == 0)
         return (long)n;
     return -1;
@@ -191,19 +213,23 @@ static long steps_back(const char *spec)
 static int resolve_back(const char *base, long back, char **dir, struct bn_err *err)
 {
     struct bn_run_list list;
-    int status = 0;
+    size_t n = 0;
 
     if (bn_runs_list(&list, base, err) != 0)
         return -1;
+    for (size_t i = 0; i < list.n; i++)
+        if (!list.entries[i].recording && n++ == (size_t)back)
+            *dir = bn_xasprintf("%s/%s", base, list.entries[i].id);
     if (list.n == 0)
-        status = bn_err_set(err, "no recording in %s; make one with: bnprof record -- run", base);
-    else if ((size_t)back >= list.n)
-        status = bn_err_set(err, "%s holds %zu recording%s; %ld back from the newest there is none", base,
-                            list.n, list.n == 1 ? "" : "s", back);
-    else
-        *dir = bn_xasprintf("%s/%s", base, list.entries[back].id);
+        bn_err_set(err, "no recording in %s; make one with: bnprof record -- run", base);
+    else if (n == 0)
+        bn_err_set(err, "no recording in %s is complete: %s is still being recorded", base,
+                   list.entries[0].id);
+    else if (!*dir)
+        bn_err_set(err, "latest~%ld: %s holds %zu recording%s (see bnprof list)", back, base, n,
+                   n == 1 ? "" : "s");
     bn_run_list_free(&list);
-    return status;
+    return *dir ? 0 : -1;
 }
 
 int bn_runs_resolve(const char *base, const char *spec, char **dir, char **file, struct bn_err *err)

@@ -21,7 +21,8 @@ int bn_runs_set_latest(const char *base, const char *run_id, struct bn_err *err)
 
 struct bn_run_entry {
     char *id;
-    bool partial; /* has profile.part, but no profile.json */
+    bool partial;   /* has profile.part, but no profile.json */
+    bool recording; /* partial, and its recorder is still at work */
 };
 
 struct bn_run_list {
@@ -33,9 +34,16 @@ struct bn_run_list {
 int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err);
 void bn_run_list_free(struct bn_run_list *list);
 
-/* The folder of the run that `spec` names: a folder, a profile file, latest (NULL), previous (= latest~1),
- * latest~N, or a run id. *dir is the caller's to free. When spec is a profile file that is no "profile.json"
- * in a folder of its own, *file is that file, else NULL. -1: what was asked for, and what there is. */
+/* Is it made like a run id, <YYYYMMDD-HHMMSS>-…? */
+bool bn_runs_is_id(const char *name);
+/* Order of two run ids by date and time, then by number ("-10" after "-9"), then by name: below 0 when a is
+ * the older. */
+int bn_runs_compare(const char *a, const char *b);
+
+/* The folder of the run that `spec` names: a folder, a profile file, latest (NULL), latest~N, or a run id;
+ * latest leaves out runs that are still being recorded. *dir is the caller's to free. When spec is a profile
+ * file that is no "profile.json" in a folder of its own, *file is that file, else NULL. -1: what was asked
+ * for, and what there is. */
 int bn_runs_resolve(const char *base, const char *spec, char **dir, char **file, struct bn_err *err);
 
 #endif

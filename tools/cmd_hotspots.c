@@ -3,6 +3,7 @@
 #include "tools/cmds.h"
 
 #include <argp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hotspots/report.h"
@@ -74,11 +75,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 /* 1: loaded; 0: there is none (said on stderr); -1: failed. */
-static int load_previous(const struct options *o, const struct bn_profile *current,
+static int load_previous(const struct options *o, const struct bn_profile *current, const char *run_dir,
                          struct bn_profile *previous, struct bn_err *err)
 {
     if (strcmp(o->compare, "previous") == 0)
-        return bn_tool_load_previous(current, previous, err);
+        return bn_tool_load_previous(current, run_dir, previous, NULL, err);
     return bn_tool_load_run(o->compare, previous, NULL, err) == 0 ? 1 : -1;
 }
 
@@ -105,16 +106,16 @@ int cmd_hotspots(int argc, char **argv)
         NULL,
         NULL};
     struct options o = {.report = {.top = 3}};
-    struct bn_profile p, previous;
+    struct bn_profile p, previous = {0};
     struct bn_err err;
+    char *run_dir = NULL;
     int found = 0, status = BN_EXIT_FAILED;
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return BN_EXIT_USAGE;
-    bn_profile_init(&previous);
-    if (bn_tool_load_run(o.run, &p, NULL, &err) != 0)
+    if (bn_tool_load_run(o.run, &p, &run_dir, &err) != 0)
         goto out;
-    if (o.compare && (found = load_previous(&o, &p, &previous, &err)) < 0)
+    if (o.compare && (found = load_previous(&o, &p, run_dir, &previous, &err)) < 0)
         goto out;
     o.report.compare = o.compare != NULL;
     o.report.previous = found ? &previous : NULL;
@@ -126,5 +127,6 @@ out:
         bn_tool_fail(&err);
     bn_profile_free(&p);
     bn_profile_free(&previous);
+    free(run_dir);
     return status;
 }

@@ -24,22 +24,53 @@ static int finish_if_partial(const char *dir, struct bn_err *err)
     return status;
 }
 
+/* Load what stands at dir, or in `file` if the user named a file of another name. */
+static int load_at(const char *dir, const char *file, struct bn_profile *p, struct bn_err *err)
+{
+    char *json = file ? bn_xstrdup(file) : bn_xasprintf("%s/profile.json", dir);
+    int status = file ? 0 : finish_if_partial(dir, err);
+
+    if (status == 0) {
+        bn_profile_free(p);
+        status = bn_profile_load(p, json, err);
+    }
+    free(json);
+    return status;
+}
+
+/* RUN is "previous". */
+static int load_before_latest(struct bn_profile *p, char **run_dir, struct bn_err *err)
+{
+    struct bn_profile latest;
+    char *dir;
+
+    bn_profile_init(p);
+    if (bn_tool_load_run(NULL, &latest, &dir, err) != 0) {
+        bn_profile_free(&latest);
+        return -1;
+    }
+    bn_profile_free(p);
+    int found = bn_tool_load_previous(&latest, dir, p, run_dir, err);
+    if (found == 0)
+        bn_err_set(err, "previous: no run older than %s has its configuration",
+                   latest.run_id ? latest.run_id : "the latest");
+    bn_profile_free(&latest);
+    free(dir);
+    return found == 1 ? 0 : -1;
+}
+
 int bn_tool_load_run(const char *spec, struct bn_profile *p, char **run_dir, struct bn_err *err)
 {
     char *dir, *file;
 
-    bn_profile_init(p);
     if (run_dir)
         *run_dir = NULL;
+    if (spec && strcmp(spec, "previous") == 0)
+        return load_before_latest(p, run_dir, err);
+    bn_profile_init(p);
     int status = bn_runs_resolve(bn_runs_base(NULL), spec, &dir, &file, err);
-    if (status == 0 && !file) {
-        status = finish_if_partial(dir, err);
-        file = bn_xasprintf("%s/profile.json", dir);
-    }
-    if (status == 0) {
-        bn_profile_free(p);
-        status = bn_profile_load(p, file, err);
-    }
+    if (status == 0)
+        status = load_at(dir, file, p, err);
     free(file);
     if (run_dir && status == 0)
         *run_dir = dir;
@@ -49,49 +80,82 @@ int bn_tool_load_run(const char *spec, struct bn_profile *p, char **run_dir, str
 }
 
 /* Why a run is no match, for people. */
-static void explain(const struct bn_profile *current, const struct bn_profile *other)
+static void explain(const struct bn_profile *current, const struct bn_profile *other, const char *id)
 {
-    fprintf(stderr, "  %s: configuration differs\n    there: %s\n    here:  %s\n", other->run_id,
+    fprintf(stderr, "  %s: configuration differs\n    there: %s\n    here:  %s\n", id,
             other->config_key ? other->config_key : "unknown",
             current->config_key ? current->config_key : "unknown");
 }
 
-/* Is run `id` older than `current`? Ids begin with date and time; of the same second, the list's order
- * decides. */
-static bool is_current(const struct bn_profile *current, const char *id)
+/* The folder that holds run_dir, and the run's id: its folder's name, since a folder can have been copied or
+ * renamed. A record that lies elsewhere (a lone file) is taken for one of the usual folder. */
+static void place_of(const struct bn_profile *current, const char *run_dir, char **base, char **id)
 {
-    return current->run_id && strcmp(current->run_id, id) == 0;
+    char *whole = realpath(run_dir, NULL); /* "latest" is a link */
+    char *slash = whole ? strrchr(whole, '/') : NULL;
+
+    if (slash && bn_runs_is_id(slash + 1)) {
+        *base = bn_xasprintf("%.*s", (int)(slash - whole) + (slash == whole), whole);
+        *id = bn_xstrdup(slash + 1);
+    } else {
+        *base = bn_xstrdup(bn_runs_base(NULL));
+        *id = bn_xstrdup(current->run_id ? current->run_id : "~"); /* "~" sorts behind every id */
+    }
+    free(whole);
 }
 
-int bn_tool_load_previous(const struct bn_profile *current, struct bn_profile *p, struct bn_err *err)
+/* 1 if the run in dir has current's configuration, 0 if not (*p holds its head), -1 if it cannot be read. */
+static int matches(const struct bn_profile *current, const char *dir, struct bn_profile *p,
+                   struct bn_err *err)
+{
+    char *json = bn_xasprintf("%s/profile.json", dir);
+    int status = finish_if_partial(dir, err);
+
+    if (status == 0) {
+        bn_profile_free(p);
+        status = bn_profile_load_summary(p, json, err);
+    }
+    free(json);
+    if (status != 0)
+        return -1;
+    return current->config_key && p->config_key && strcmp(current->config_key, p->config_key) == 0;
+}
+
+int bn_tool_load_previous(const struct bn_profile *current, const char *run_dir, struct bn_profile *p,
+                          char **previous_dir, struct bn_err *err)
 {
     enum { EXPLAINED = 5 };
     struct bn_run_list list;
-    const char *base = bn_runs_base(NULL);
-    size_t start = 0;
-    int explained = 0, found = 0;
+    char *base, *id;
+    int explained = 0, found = 0, older = 0;
 
     bn_profile_init(p);
+    place_of(current, run_dir, &base, &id);
     if (bn_runs_list(&list, base, err) != 0)
-        return -1;
-    for (size_t i = 0; i < list.n; i++) /* those before `current` in the list are newer */
-        if (is_current(current, list.entries[i].id))
-            start = i + 1;
-    for (size_t i = start; i < list.n && !found; i++) {
-        char *file = bn_xasprintf("%s/%s/profile.json", base, list.entries[i].id);
-        struct bn_err ignored;
-        bn_profile_free(p);
-        if (bn_profile_load(p, file, &ignored) != 0)
-            fprintf(stderr, "  %s\n", ignored.msg);
-        else if (current->config_key && p->config_key && strcmp(current->config_key, p->config_key) == 0)
-            found = 1;
-        else if (explained++ < EXPLAINED)
-            explain(current, p);
-        free(file);
+        found = -1;
+    for (size_t i = 0; i < list.n && found == 0; i++) {
+        const struct bn_run_entry *entry = &list.entries[i];
+        if (entry->recording || bn_runs_compare(entry->id, id) >= 0)
+            continue;
+        char *dir = bn_xasprintf("%s/%s", base, entry->id);
+        struct bn_err why;
+        int match = matches(current, dir, p, &why);
+        older++;
+        if (match == 1)
+            found = load_at(dir, NULL, p, err) == 0 ? 1 : -1;
+        else if (explained++ < EXPLAINED && match == 0)
+            explain(current, p, entry->id);
+        else if (match < 0)
+            fprintf(stderr, "  %s\n", why.msg);
+        if (found == 1 && previous_dir)
+            *previous_dir = bn_xstrdup(dir);
+        free(dir);
     }
-    if (!found)
-        fprintf(stderr, "bnprof: no earlier run of the same configuration: %zu older in %s%s\n",
-                list.n - start, base, list.n > start ? ", the newest of them above" : "");
+    if (found == 0)
+        fprintf(stderr, "bnprof: no earlier run of the same configuration: %d older in %s%s\n", older, base,
+                older ? ", the newest of them above" : "");
     bn_run_list_free(&list);
+    free(base);
+    free(id);
     return found;
 }
