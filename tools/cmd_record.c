@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT
+ * bnprof record: run the engine or any program under the profiler, leave a finished recording behind. */
+#include <cJSON.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/limits.h"
+#include "hotspots/flags.h"
+#include "kernels/cpu.h"
+#include "profiler/recorder.h"
+#include "profiler/runs.h"
+#include "tools/cmds.h"
+#include "tools/finish.h"
+#include "tools/model_hash.h"
+#include "tools/record_options.h"
+
+struct job {
+    struct bn_record_options options;
+    bool engine;
+    const char *base;
+    bool made_base; /* the data folder is ours, and goes again if nothing stays in it */
+    time_t when;
+    char *run_dir, *run_id;
+};
+
+static void note(void *ctx, const char *line)
+{
+    (void)ctx;
+    fprintf(stderr, "bnprof: %s\n", line);
+}
+
+/* ---- names ---- */
+
+/* What may stand in a folder's name; anything else becomes '_'. The caller frees. */
+static char *file_word(const char *s)
+{
+    enum { MAX = 40 };
+    char *word = bn_xmalloc(MAX + 1);
+    size_t n = 0;
+
+    for (; *s && n < MAX; s++) {
+        bool plain = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+                     (n > 0 && (*s == '.' || *s == '-'));
+        word[n++] = plain ? *s : '_';
+    }
+    word[n] = '\0';
+    return word;
+}
+
+/* As a shell would need it to run the same again. */
+static void quote(struct bn_buf *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+
+    if (*word && word[strspn(word, plain)] == '\0') {
+        bn_buf_puts(out, word);
+        return;
+    }
+    bn_buf_putc(out, '\'');
+    for (; *word; word++) {
+        if (*word == '\'')
+            bn_buf_puts(out, "'\\''");
+        else
+            bn_buf_putc(out, *word);
+    }
+    bn_buf_putc(out, '\'');
+}
+
+static char *command_line(char *const *command)
+{
+    struct bn_buf out = {0};
+
+    for (size_t i = 0; command[i]; i++) {
+        if (i)
+            bn_buf_putc(&out, ' ');
+        quote(&out, command[i]);
+    }
+    return out.p;
+}
+
+/* This program's file, so that the program's name stays bnprof; the link itself if the file was replaced. */
+static char *own_path(void)
+{
+    static const char link[] = "/proc/self/exe";
+    char path[4096];
+    struct stat by_link, by_path;
+    ssize_t n = readlink(link, path, sizeof path - 1);
+
+    if (n <= 0)
+        return bn_xstrdup(link);
+    path[n] = '\0';
+    if (stat(link, &by_link) != 0 || stat(path, &by_path) != 0 || by_link.st_ino != by_path.st_ino ||
+        by_link.st_dev != by_path.st_dev)
+        return bn_xstrdup(link);
+    return bn_xstrdup(path);
+}
+
+/* ---- the folder ---- */
+
+static int make_folder(struct job *job, struct bn_err *err)
+{
+    char *command = job->options.command[0];
+    const char *slash = strrchr(command, '/');
+    char *format = job->engine ? bn_xstrdup("run") : file_word(slash && slash[1] ? slash + 1 : command);
+
+    job->base = bn_runs_base(job->options.dir);
+    job->made_base = access(job->base, F_OK) != 0;
+    job->when = time(NULL);
+    int status = bn_runs_create_dir(job->base, format, job->when, &job->run_dir, &job->run_id, err);
+    free(format);
+    return status;
+}
+
+static void remove_folder(const struct job *job)
+{
+    char *part = bn_xasprintf("%s/profile.part", job->run_dir);
+
+    unlink(part);
+    rmdir(job->run_dir);
+    if (job->made_base)
+        rmdir(job->base); /* fails if another recording has moved in */
+    free(part);
+}
+
+/* The engine has loaded its model: give the folder the model's format for a name. An empty folder of the new
+ * name is made first, so that no other recording can take it, and then replaced. */
+static char *rename_folder(void *ctx, const char *info)
+{
+    struct job *job = ctx;
+    cJSON *json = cJSON_Parse(info);
+    const cJSON *format =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(json, "model"), "format");
+    char *word = cJSON_IsString(format) && format->valuestring[0] ? file_word(format->valuestring) : NULL;
+    char *dir = NULL, *id = NULL, *part = NULL;
+    struct bn_err err;
+
+    if (word && bn_runs_create_dir(job->base, word, job->when, &dir, &id, &err) == 0) {
+        if (rename(job->run_dir, dir) == 0) {
+            free(job->run_dir);
+            free(job->run_id);
+            job->run_dir = dir;
+            job->run_id = id;
+            part = bn_xasprintf("%s/profile.part", dir);
+        } else {
+            rmdir(dir);
+            free(dir);
+            free(id);
+        }
+    }
+    free(word);
+    cJSON_Delete(json);
+    return part;
+}
+
+/* ---- after the run ---- */
+
+static void measure_limits(const cJSON *config, struct bn_recorder_closing *closing)
+{
+    const cJSON *threads = cJSON_GetObjectItemCaseSensitive(config, "threads");
+    const cJSON *used = cJSON_GetObjectItemCaseSensitive(config, "cpu_used");
+    struct bn_limits limits;
+    struct bn_err err;
+    char bad[64];
+    unsigned flags = bn_cpu_detect(), wanted;
+
+    if (!cJSON_IsNumber(threads) || threads->valueint < 1)
+        return;
+    if (cJSON_IsString(used) && bn_cpu_parse(used->valuestring, flags, &wanted, bad, sizeof bad) == 0)
+        flags = wanted;
+    if (bn_limits_measure(&limits, (uint32_t)threads->valueint, flags, &err) != 0) {
+        fprintf(stderr, "bnprof: this machine's limits could not be measured: %s\n", err.msg);
+        return;
+    }
+    closing->limit_threads = limits.threads;
+    closing->read_bytes_per_s = limits.read_bytes_per_s;
+    closing->int8_macs_per_s = limits.int8_macs_per_s;
+    closing->last_cache_bytes = limits.last_cache_bytes;
+}
+
+static void after_run(void *ctx, const char *info, struct bn_recorder_closing *closing)
+{
+    cJSON *json = info ? cJSON_Parse(info) : NULL;
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
+    const cJSON *path = cJSON_GetObjectItemCaseSensitive(model, "path");
+    struct bn_err err;
+
+    (void)ctx;
+    /* Without a result the run failed: nobody will compare it. */
+    if (cJSON_HasObjectItem(json, "result")) {
+        if (cJSON_IsString(path) && bn_model_sha256(path->valuestring, closing->model_sha256, &err) != 0)
+            fprintf(stderr, "bnprof: the model's hash is unknown: %s\n", err.msg);
+        measure_limits(cJSON_GetObjectItemCaseSensitive(json, "config"), closing);
+    }
+    cJSON_Delete(json);
+}
+
+static void print_number(FILE *f, uint64_t n)
+{
+    if (n >= 1000) {
+        print_number(f, n / 1000);
+        fprintf(f, ",%03" PRIu64, n % 1000);
+    } else {
+        fprintf(f, "%" PRIu64, n);
+    }
+}
+
+static void print_closing(const struct job *job, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+
+    fprintf(stderr, "bnprof: %s: ", job->run_dir);
+    print_number(stderr, q->n_samples);
+    fprintf(stderr, " samples");
+    if (!isnan(q->achieved_hz))
+        fprintf(stderr, ", %.0f Hz of %.0f asked", q->achieved_hz, q->asked_hz);
+    fprintf(stderr, ", ");
+    print_number(stderr, q->n_lost);
+    fprintf(stderr, " lost, %.1f s", (double)q->duration_ns / 1e9);
+    if (q->grade)
+        fprintf(stderr, ", grade %c", q->grade);
+    fputc('\n', stderr);
+    for (size_t i = 0; i < p->n_flags; i++) {
+        const struct bn_flag *flag = &p->flags[i];
+        if (flag->state != BN_FLAG_RAISED)
+            continue;
+        fprintf(stderr, "bnprof: %s: %s", bn_flag_severity_name(flag->severity), flag->id);
+        if (flag->evidence)
+            fprintf(stderr, ": %s", flag->evidence);
+        if (flag->advice)
+            fprintf(stderr, "; %s", flag->advice);
+        fputc('\n', stderr);
+    }
+}
+
+/* The program has ended and profile.part is whole. */
+static int finish(const struct job *job, const struct bn_recorder_result *result)
+{
+    struct bn_profile p;
+    struct bn_err err;
+
+    if (job->engine && !result->generated) { /* a failed start says so itself */
+        remove_folder(job);
+        if (result->exit_status == 0)
+            note(NULL, "nothing was generated, so there is no recording");
+        return result->exit_status;
+    }
+    if (result->n_samples == 0) {
+        remove_folder(job);
+        fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time, so there is no recording\n",
+                (double)result->cpu_ns / 1e6);
+        return result->exit_status;
+    }
+    /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    bn_profile_init(&p);
+    int status = bn_finish_recording(job->run_dir, &p, &err);
+    if (status == 0)
+        print_closing(job, &p);
+    bn_profile_free(&p);
+    return status == 0 ? result->exit_status : bn_tool_fail(&err);
+}
+
+static int record(struct job *job, struct bn_err *err)
+{
+    char *const *command = job->options.command;
+    char *own = own_path(), *part = bn_xasprintf("%s/profile.part", job->run_dir),
+         *text = command_line(command);
+    char *name = NULL, started[64];
+    struct bn_recorder_result result;
+    struct tm local;
+
+    strftime(started, sizeof started, "%Y-%m-%d %H:%M:%S %z", localtime_r(&job->when, &local));
+    size_t n = 0;
+    while (command[n])
+        n++;
+    char **argv = bn_xcalloc(n + 2, sizeof *argv);
+    if (job->engine)
+        argv[0] = name = bn_xstrdup("bnprof");
+    memcpy(argv + job->engine, command, n * sizeof *argv);
+    const struct bn_recorder_options options = {
+        .sampler.ladder = job->options.ladder,
+        .file = job->engine ? own : command[0],
+        .argv = argv,
+        .engine = job->engine,
+        .part_path = part,
+        .run_id = job->run_id,
+        .started = started,
+        .command = text,
+        .ctx = job,
+        .note = note,
+        .told = job->engine ? rename_folder : NULL,
+        .close = job->engine ? after_run : NULL,
+    };
+    int status = bn_record(&options, &result, err);
+    if (status == 0)
+        status = finish(job, &result);
+    else {
+        if (!result.ran)
+            remove_folder(job);
+        status = bn_tool_fail(err);
+    }
+    free(argv);
+    free(name);
+    free(own);
+    free(part);
+    free(text);
+    return status;
+}
+
+int cmd_record(int argc, char **argv)
+{
+    struct job job = {0};
+    struct bn_err err;
+
+    bn_record_options_parse(&job.options, argc, argv);
+    job.engine = strcmp(job.options.command[0], "run") == 0;
+    if (make_folder(&job, &err) != 0)
+        return bn_tool_fail(&err);
+    int status = record(&job, &err);
+    free(job.run_dir);
+    free(job.run_id);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ * The lock on profile.part decides who finishes: a recorder holds it while it records. */
+#include "tools/finish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "hotspots/flags.h"
+#include "profiler/join.h"
+#include "profiler/runs.h"
+
+struct place {
+    char *run_dir, *base, *run_id; /* base/run_id */
+    char *part, *json;
+};
+
+static struct place place_of(const char *run_dir)
+{
+    struct place at = {.run_dir = bn_xstrdup(run_dir)};
+    char *a = bn_xstrdup(run_dir), *b = bn_xstrdup(run_dir);
+
+    at.base = bn_xstrdup(dirname(a));
+    at.run_id = bn_xstrdup(basename(b));
+    at.part = bn_xasprintf("%s/profile.part", run_dir);
+    at.json = bn_xasprintf("%s/profile.json", run_dir);
+    free(a);
+    free(b);
+    return at;
+}
+
+static void free_place(struct place *at)
+{
+    free(at->run_dir);
+    free(at->base);
+    free(at->run_id);
+    free(at->part);
+    free(at->json);
+}
+
+/* The run that `latest` names is newer. Run ids begin with date and time, so they sort as text. */
+static bool latest_is_newer(const struct place *at)
+{
+    char *link = bn_xasprintf("%s/latest", at->base), target[256];
+    ssize_t n = readlink(link, target, sizeof target - 1);
+
+    free(link);
+    if (n <= 0)
+        return false;
+    target[n] = '\0';
+    return strcmp(basename(target), at->run_id) > 0;
+}
+
+/* Percent on a terminal; -1 = nothing shown. */
+struct progress {
+    int shown;
+};
+
+static void show_progress(void *ctx, size_t done, size_t total)
+{
+    struct progress *progress = ctx;
+    int percent = total ? (int)(100.0 * (double)done / (double)total) : 100;
+
+    if (percent == progress->shown)
+        return;
+    progress->shown = percent;
+    fprintf(stderr, "\rbnprof: unwinding and naming the samples: %d %%", percent);
+}
+
+/* With the lock held. */
+static int join_and_save(const struct place *at, struct bn_profile *p, bool always_latest, struct bn_err *err)
+{
+    struct progress progress = {.shown = -1};
+    const struct bn_join_watch watch = {.ctx = &progress, .progress = show_progress};
+
+    int joined = bn_join(p, at->part, isatty(STDERR_FILENO) ? &watch : NULL, err);
+    if (progress.shown >= 0)
+        fprintf(stderr, "\r\033[K");
+    if (joined != 0)
+        return -1;
+    p->run_id =
+        bn_profile_str(p, at->run_id); /* the folder can have been renamed after the header was written */
+    bn_flags_compute(p, NULL);
+    if (bn_profile_save(p, at->json, err) != 0)
+        return -1;
+    unlink(at->part);
+    return always_latest || !latest_is_newer(at) ? bn_runs_set_latest(at->base, at->run_id, err) : 0;
+}
+
+/* 0 and *fd locked, or -1. */
+static int lock_part(const struct place *at, bool wait, int *fd, struct bn_err *err)
+{
+    *fd = open(at->part, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0)
+        return bn_err_set(err, "%s: %s", at->part, strerror(errno));
+    if (flock(*fd, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 || errno != EWOULDBLOCK)
+        return 0; /* no locks on this file system: nobody else can be told apart */
+    close(*fd);
+    return bn_err_set(err, "%s: still being recorded", at->run_dir);
+}
+
+static int finish(const char *run_dir, bool live, struct bn_profile *p, struct bn_err *err)
+{
+    struct place at = place_of(run_dir);
+    int fd, status = lock_part(&at, live, &fd, err);
+
+    if (status == 0) {
+        bool done_by_another = access(at.part, F_OK) != 0 && access(at.json, F_OK) == 0;
+        status = done_by_another ? bn_profile_load(p, at.json, err) : join_and_save(&at, p, live, err);
+        close(fd);
+    } else if (live && access(at.json, F_OK) == 0) {
+        status = bn_profile_load(p, at.json, err);
+    }
+    free_place(&at);
+    return status;
+}
+
+int bn_finish_recording(const char *run_dir, struct bn_profile *p, struct bn_err *err)
+{
+    return finish(run_dir, true, p, err);
+}
+
+int bn_tool_finish_partial(const char *run_dir, struct bn_err *err)
+{
+    struct bn_profile p;
+
+    bn_profile_init(&p);
+    int status = finish(run_dir, false, &p, err);
+    bn_profile_free(&p);
+    return status;
+}
