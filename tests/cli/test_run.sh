@@ -31,6 +31,30 @@ Lily's mom said" run --model "$stories" -p 'Once upon a time' -n 64
 equal "a continuation keeps its space" " was a big, r" run --model "$stories" -p 'The dog' -n 5
 equal "model from the environment" " was a big, r" env BNPROF_MODEL="$stories" "$BNPROF" run -p 'The dog' -n 5
 
+equal "the end of the text is not spelled" " Paris. The capital of Sweden is Stockholm." \
+    run -p 'The capital of France is' -n 64
+[ "$(run -p '<|end_of_text|>2+2=' --special --json -q -n 1 | field prompt_tokens)" = 6 ] &&
+    [ "$(run -p '<|end_of_text|>2+2=' --json -q -n 1 | field prompt_tokens)" -gt 8 ] && ok "--special" || not_ok "--special"
+
+# ---- turns: the real Llama-3 vocabulary on a random model ----
+
+vocabulary=$MODELS/llama3-vocab.gguf
+if [ -f "$vocabulary" ]; then
+    check "a random model" "$BNPROF" synth --shape tiny --tokenizer "$vocabulary" -o random.gguf
+    chat() { run --model random.gguf --chat -n 1 --json -q "$@" | field prompt_tokens; }
+    # <|begin_of_text|> User : hi <|eot_id|> Ass istant : and a space
+    equal "a turn" "$(printf '<|begin_of_text|>User: hi<|eot_id|>Assistant: ' | "$BNPROF" tokenize --special --model random.gguf | tr ',' '\n' | wc -l)" \
+        chat -p hi
+    equal "a system turn before it" "$(printf '<|begin_of_text|>System: be nice<|eot_id|>User: hi<|eot_id|>Assistant: ' | "$BNPROF" tokenize --special --model random.gguf | tr ',' '\n' | wc -l)" \
+        chat --system 'be nice' -p hi
+    [ "$(chat -p '<|eot_id|>')" -gt "$(chat -p '<|eot_id|>' --special)" ] && ok "a text cannot end its own turn" ||
+        not_ok "a text cannot end its own turn"
+    fails "ids that the model lacks" 1 "token id 128000 is outside the model's vocabulary of 1024" \
+        run --tokenizer "$vocabulary" -p hi
+else
+    skip "turns" "no llama3-vocab.gguf"
+fi
+
 wrong=
 for a in 0 6 14 20; do
     for b in 0 8 12 20; do
