@@ -3,6 +3,7 @@
 #ifndef TESTS_UNIT_UNWIND_SELF_H
 #define TESTS_UNIT_UNWIND_SELF_H
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/perf_event.h>
 #include <stdlib.h>
