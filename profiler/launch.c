@@ -12,8 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const int taken_signals[BN_LAUNCH_SIGNALS] = {SIGINT, SIGQUIT, SIGPIPE, SIGCHLD, SIGTERM, SIGHUP};
-enum { FIRST_FORWARDED = 4, FIRST_DEFAULT = 3 };
+static const int taken_signals[BN_LAUNCH_SIGNALS] = {SIGINT,  SIGQUIT, SIGPIPE, SIGXFSZ,
+                                                     SIGCHLD, SIGTERM, SIGHUP};
+enum { FIRST_DEFAULT = 4, FIRST_FORWARDED = 5 };
 
 static volatile sig_atomic_t forward_to; /* the program's pid, 0 = nobody */
 

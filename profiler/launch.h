@@ -8,7 +8,7 @@
 
 #include "core/base.h"
 
-enum { BN_LAUNCH_SIGNALS = 6 };
+enum { BN_LAUNCH_SIGNALS = 7 };
 
 struct bn_launch {
     pid_t pid;
@@ -36,9 +36,9 @@ struct bn_launch_end {
 
 /* Fork a child that waits before its exec; stdin, stdout and stderr are left alone. From here to
  * bn_launch_close SIGINT and SIGQUIT are ignored (the terminal sends them to the program too, and we wait for
- * its end), SIGTERM and SIGHUP are forwarded to the program, SIGPIPE is ignored; the program itself starts
- * with the dispositions that we had. One launch at a time in a process. The strings are used before this
- * returns, by the child's copy after. */
+ * its end), SIGTERM and SIGHUP are forwarded to the program, SIGPIPE and SIGXFSZ are ignored (a write says
+ * so); the program itself starts with the dispositions that we had. One launch at a time in a process. The
+ * strings are used before this returns, by the child's copy after. */
 int bn_launch_start(struct bn_launch *l, const struct bn_launch_command *command, struct bn_err *err);
 
 /* Let it exec. -1 if that fails ("nosuch: No such file or directory"); the child is then gone already. */

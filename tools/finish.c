@@ -109,6 +109,8 @@ static int finish(const char *run_dir, bool live, struct bn_profile *p, struct b
     int fd, status = lock_part(&at, live, &fd, err);
 
     if (status == 0) {
+        if (!live)
+            fprintf(stderr, "bnprof: %s was cut off; finishing it\n", run_dir);
         bool done_by_another = access(at.part, F_OK) != 0 && access(at.json, F_OK) == 0;
         status = done_by_another ? bn_profile_load(p, at.json, err) : join_and_save(&at, p, live, err);
         close(fd);

@@ -11,8 +11,8 @@
  * its result. On failure profile.part stays. */
 int bn_finish_recording(const char *run_dir, struct bn_profile *p, struct bn_err *err);
 
-/* Finish a left-over profile.part in run_dir. -1 also while it is still being recorded. `latest` moves only
- * if this run is newer than the one it names. */
+/* Finish a left-over profile.part in run_dir, with a line on stderr. -1 also while it is still being
+ * recorded. `latest` moves only if this run is newer than the one it names. */
 int bn_tool_finish_partial(const char *run_dir, struct bn_err *err);
 
 #endif

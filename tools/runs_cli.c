@@ -9,16 +9,14 @@
 #include "profiler/runs.h"
 #include "tools/finish.h"
 
-/* Finish a recording that was cut off. */
+/* Finish a recording that was cut off; says so on stderr. */
 static int finish_if_partial(const char *dir, struct bn_err *err)
 {
     char *json = bn_xasprintf("%s/profile.json", dir), *part = bn_xasprintf("%s/profile.part", dir);
     int status = 0;
 
-    if (access(json, F_OK) != 0 && access(part, F_OK) == 0) {
-        fprintf(stderr, "bnprof: %s was cut off; finishing it\n", dir);
+    if (access(json, F_OK) != 0 && access(part, F_OK) == 0)
         status = bn_tool_finish_partial(dir, err);
-    }
     free(json);
     free(part);
     return status;

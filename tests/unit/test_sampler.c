@@ -25,7 +25,7 @@
 #include "profiler/sampler.h"
 #include "profiler/stack_ends.h"
 
-static char spin_path[256], signal_path[256];
+static char spin_path[256], stop_path[256];
 static bool refused;
 
 static int find_programs(void **state)
@@ -38,7 +38,7 @@ static int find_programs(void **state)
     (void)state;
     build = build ? build : "build/release";
     snprintf(spin_path, sizeof spin_path, "%s/tests/data/truth_spin", build);
-    snprintf(signal_path, sizeof signal_path, "%s/tests/data/truth_signal", build);
+    snprintf(stop_path, sizeof stop_path, "%s/tests/data/truth_stop", build);
     refused = bn_ladder_choose(&ladder, &options, 0, &err) != 0;
     if (refused)
         printf("# skipped: %s\n", err.msg);
@@ -256,7 +256,7 @@ static void test_held_child_ends_with_us(void **state)
 
 static void test_ended_by_a_signal(void **state)
 {
-    char *argv[] = {signal_path, "1", "11", NULL};
+    char *argv[] = {stop_path, "1", "11", NULL};
     struct bn_launch_command command = {.file = argv[0], .argv = argv, .keep_fd = -1};
     struct bn_launch launch;
     struct bn_launch_end end;
