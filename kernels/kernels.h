@@ -2,8 +2,8 @@
  * The arithmetic of the engine as one table of functions, filled by a ladder of CPU flags.
  *
  * Pure: pointers and sizes in, numbers out. Threads: any. Allocates: nothing. Cannot fail.
- * Integer kernels are exact: every instruction set equals the C file bit for bit. Float kernels state a bound.
- * Kernels are named <format>_<op>_<isa>; that symbol is what a flame graph shows. */
+ * Integer kernels are exact: every instruction set equals the C file bit for bit. Float kernels state a
+ * bound. Kernels are named <format>_<op>_<isa>; that symbol is what a flame graph shows. */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 
@@ -17,52 +17,55 @@ struct bn_act {
 };
 
 /* Every slot: X(slot, return type, parameters). A table slot has a function and its symbol's name. */
-#define BN_KERNEL_SLOTS(X)                                                                                    \
-    /* Ternary matrix by one quantised vector: y[r] = sum_i (code[r][i] - 1) * x[i], exact.                   \
-     * w: [n_rows][k] I2_S codes (docs/formats.md#i2_s), rows k/4 bytes apart, any alignment                  \
-     * x: [k] int8, k a positive multiple of 128; x_sum: sum of x; y: [n_rows], overwritten */                \
-    X(i2s_gemv, void, (const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k))  \
-    /* The same for n_cols vectors: x: [n_cols][k], y: [n_cols] rows, ldy elements apart (ldy >= n_rows) */   \
-    X(i2s_gemm, void,                                                                                         \
-      (const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows,        \
-       size_t k, size_t n_cols))                                                                              \
-    /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even    \
-     * of x * s in f32, clamped to -128 ... 127. Exact on every ISA. x finite; n any. */                      \
-    X(i8_quantize, struct bn_act, (const float *x, int8_t *q, size_t n))                                      \
-    /* BitLinear epilogue in FORMATS' order: out[i] = (float)y[i] / act_scale * w_scale. Exact. */            \
-    X(i32_scale, void, (const int32_t *y, float *out, float act_scale, float w_scale, size_t n))              \
-    /* Plain products: y[r] = dot(w[r], x). w: [n_rows][k], x: [k], y: [n_rows]; k any.                       \
-     * |error| <= (k / 8 + 16) * 2^-24 * sum_i |w_i x_i| against exact. */                                    \
-    X(f16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))                 \
-    X(bf16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))                \
-    X(f32_gemv, void, (const float *w, const float *x, float *y, size_t n_rows, size_t k))                    \
-    /* IEEE conversions; exact (f32 -> f16 rounds half to even, overflow to infinity). */                     \
-    X(f16_to_f32, void, (const uint16_t *x, float *y, size_t n))                                              \
-    X(f32_to_f16, void, (const float *x, uint16_t *y, size_t n))                                              \
-    X(bf16_to_f32, void, (const uint16_t *x, float *y, size_t n))                                             \
-    /* RMSNorm: r = 1 / sqrtf((float)(sum x^2 / n) + eps), sum in double; y = (x * r) * g. y may be x.        \
-     * <= 2 ulp a value. */                                                                                   \
-    X(f32_rmsnorm, void, (const float *x, const float *g, float *y, size_t n, float eps))                     \
-    /* x += y. Exact. */                                                                                      \
-    X(f32_add, void, (float *x, const float *y, size_t n))                                                    \
-    /* out = max(g, 0)^2 * u. Exact. out may be g. */                                                         \
-    X(f32_relu2_mul, void, (const float *g, const float *u, float *out, size_t n))                            \
-    /* out = g / (1 + exp(-g)) * u. |relative error| <= 2^-20. out may be g. */                               \
-    X(f32_silu_mul, void, (const float *g, const float *u, float *out, size_t n))                             \
-    /* Rotate one head of n = 2h values by angles given as cos[h], sin[h].                                    \
-     * neox: pairs (v[j], v[j+h]); norm: pairs (v[2j], v[2j+1]). <= 1 ulp of the larger term. */              \
-    X(f32_rope_neox, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                      \
-    X(f32_rope_norm, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                      \
-    /* Attention of one head over an F16 cache. Scores: s[p] = dot(q, k[p]) * scale for p < n_pos;            \
-     * k rows stride elements apart, d values each. Bound as f16_gemv. */                                     \
-    X(f16_attn_scores, void,                                                                                  \
-      (const float *q, const uint16_t *k, size_t stride, float *s, size_t n_pos, size_t d, float scale))      \
-    /* out[i] = sum_p a[p] * v[p][i]. |error| <= (n_pos / 4 + 8) * 2^-24 * sum_p |a_p v_pi|. */               \
-    X(f16_attn_values, void,                                                                                  \
-      (const float *a, const uint16_t *v, size_t stride, float *out, size_t n_pos, size_t d))                 \
-    /* In place: s = exp(s - max) / sum. Relative error <= 2^-19. n >= 1; finite input. */                    \
-    X(f32_softmax, void, (float *s, size_t n))                                                                \
-    /* Index of the largest value, the lowest index on ties; NaN never wins; n >= 1. Exact. */                \
+#define BN_KERNEL_SLOTS(X)                                                                                   \
+    /* Ternary matrix by one quantised vector: y[r] = sum_i (code[r][i] - 1) * x[i], exact.                  \
+     * w: [n_rows][k] I2_S codes (docs/formats.md#i2_s), rows k/4 bytes apart, any alignment                 \
+     * x: [k] int8, k a positive multiple of 128; x_sum: sum of x; y: [n_rows], overwritten */               \
+    X(i2s_gemv, void,                                                                                        \
+      (const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k))               \
+    /* The same for n_cols vectors: x: [n_cols][k], y: [n_cols] rows, ldy elements apart (ldy >= n_rows) */  \
+    X(i2s_gemm, void,                                                                                        \
+      (const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows,       \
+       size_t k, size_t n_cols))                                                                             \
+    /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even   \
+     * of x * s in f32, clamped to -128 ... 127. Exact on every ISA. x finite; n any. */                     \
+    X(i8_quantize, struct bn_act, (const float *x, int8_t *q, size_t n))                                     \
+    /* BitLinear epilogue in FORMATS' order: out[i] = (float)y[i] / act_scale * w_scale. Exact. */           \
+    X(i32_scale, void, (const int32_t *y, float *out, float act_scale, float w_scale, size_t n))             \
+    /* Plain products: y[r] = dot(w[r], x). w: [n_rows][k], x: [k], y: [n_rows]; k any.                      \
+     * |error| <= (k / 8 + 16) * 2^-24 * sum_i |w_i x_i| against exact. */                                   \
+    X(f16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))                \
+    X(bf16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))               \
+    X(f32_gemv, void, (const float *w, const float *x, float *y, size_t n_rows, size_t k))                   \
+    /* IEEE conversions; exact (f32 -> f16 rounds half to even, overflow to infinity). */                    \
+    X(f16_to_f32, void, (const uint16_t *x, float *y, size_t n))                                             \
+    X(f32_to_f16, void, (const float *x, uint16_t *y, size_t n))                                             \
+    X(bf16_to_f32, void, (const uint16_t *x, float *y, size_t n))                                            \
+    /* RMSNorm: r = 1 / sqrtf((float)(sum x^2 / n) + eps), sum in double; y = (x * r) * g. y may be x.       \
+     * <= 2 ulp a value. */                                                                                  \
+    X(f32_rmsnorm, void, (const float *x, const float *g, float *y, size_t n, float eps))                    \
+    /* x += y. Exact. */                                                                                     \
+    X(f32_add, void, (float *x, const float *y, size_t n))                                                   \
+    /* out = max(g, 0)^2 * u. Exact. out may be g. */                                                        \
+    X(f32_relu2_mul, void, (const float *g, const float *u, float *out, size_t n))                           \
+    /* out = g / (1 + exp(-g)) * u. |error| <= 2^-20 * |out| + 2^-142 * (1 + |u|). out may be g. */          \
+    X(f32_silu_mul, void, (const float *g, const float *u, float *out, size_t n))                            \
+    /* Rotate one head of n = 2h values by angles given as cos[h], sin[h].                                   \
+     * neox: pairs (v[j], v[j+h]); norm: pairs (v[2j], v[2j+1]).                                             \
+     * |error| <= 2^-23 * the sum of both terms' magnitudes. */                                              \
+    X(f32_rope_neox, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                     \
+    X(f32_rope_norm, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                     \
+    /* Attention of one head over an F16 cache. Scores: s[p] = dot(q, k[p]) * scale for p < n_pos;           \
+     * k rows stride elements apart, d values each. Bound as f16_gemv. */                                    \
+    X(f16_attn_scores, void,                                                                                 \
+      (const float *q, const uint16_t *k, size_t stride, float *s, size_t n_pos, size_t d, float scale))     \
+    /* out[i] = sum_p a[p] * v[p][i]. |error| <= (n_pos / 4 + 8) * 2^-24 * sum_p |a_p v_pi|. */              \
+    X(f16_attn_values, void,                                                                                 \
+      (const float *a, const uint16_t *v, size_t stride, float *out, size_t n_pos, size_t d))                \
+    /* In place: s = exp(s - max) / sum, the difference in f32. |error| <= 2^-19 * s + 2^-148.               \
+     * n >= 1; finite input. */                                                                              \
+    X(f32_softmax, void, (float *s, size_t n))                                                               \
+    /* Index of the largest value, the lowest index on ties; NaN never wins; n >= 1. Exact. */               \
     X(f32_argmax, size_t, (const float *x, size_t n))
 
 #define BN_KERNEL_ENUM(slot, ret, args) BN_KERNEL_##slot,
@@ -82,8 +85,8 @@ const char *bn_kernel_slot_name(enum bn_kernel_slot slot);
 /* Fill every slot with the best of `cpu_flags`. */
 void bn_kernels_init(struct bn_kernels *kernels, unsigned cpu_flags);
 
-/* Replace the ternary products by mock ones (symbols contain "mock") that compute nothing of use: they exist so
- * that their detection can be proved. */
+/* Replace the ternary and plain products by mock ones (symbols contain "mock") that compute nothing of use:
+ * they exist so that their detection can be proved. */
 void bn_kernels_init_mock(struct bn_kernels *kernels);
 
 /* One ISA's rung of the ladder: overwrite the slots that it has. Used by bn_kernels_init and checkkernel. */

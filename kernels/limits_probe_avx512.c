@@ -4,6 +4,15 @@
 
 #include <immintrin.h>
 
+/* Not _mm512_reduce_add_epi64, whose sum is signed and may not overflow. */
+static uint64_t sum_lanes(__m512i v)
+{
+    uint64_t lanes[8];
+
+    _mm512_storeu_si512(lanes, v);
+    return lanes[0] + lanes[1] + lanes[2] + lanes[3] + lanes[4] + lanes[5] + lanes[6] + lanes[7];
+}
+
 static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_t stride)
 {
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
@@ -15,7 +24,7 @@ static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_
         s3 = _mm512_add_epi64(s3, _mm512_load_si512(p + 3 * stride));
     }
     s0 = _mm512_add_epi64(_mm512_add_epi64(s0, s1), _mm512_add_epi64(s2, s3));
-    return (uint64_t)_mm512_reduce_add_epi64(s0);
+    return sum_lanes(s0);
 }
 
 enum { CHAINS = 8 };
@@ -36,7 +45,7 @@ static uint64_t int8_avx512(uint64_t rounds)
                              : "v"(a), "v"(b));
     }
     for (int j = 0; j < CHAINS; j++)
-        total += (uint64_t)_mm512_reduce_add_epi64(sum[j]);
+        total += sum_lanes(sum[j]);
     return total;
 }
 

@@ -8,7 +8,8 @@ enum { CHAINS = 12 }; /* five cycles of latency, two a cycle at most */
 
 static uint64_t int8_avx512vnni(uint64_t rounds)
 {
-    __m512i sum[CHAINS], a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(3), all = _mm512_setzero_si512();
+    __m512i sum[CHAINS], a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(3);
+    uint64_t total = 0, lanes[8];
 
     for (int j = 0; j < CHAINS; j++)
         sum[j] = _mm512_setzero_si512();
@@ -17,9 +18,12 @@ static uint64_t int8_avx512vnni(uint64_t rounds)
         for (int j = 0; j < CHAINS; j++) /* to the compiler, equal chains would be one */
             __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum[j]) : "v"(a), "v"(b));
     }
-    for (int j = 0; j < CHAINS; j++)
-        all = _mm512_add_epi64(all, sum[j]);
-    return (uint64_t)_mm512_reduce_add_epi64(all);
+    for (int j = 0; j < CHAINS; j++) {
+        _mm512_storeu_si512(lanes, sum[j]);
+        for (int lane = 0; lane < 8; lane++)
+            total += lanes[lane];
+    }
+    return total;
 }
 
 void bn_probe_init_avx512vnni(struct bn_probe *probe)

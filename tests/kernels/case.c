@@ -145,11 +145,13 @@ void check_done(struct check *c)
 void check_fail(struct check *c, const char *format, ...)
 {
     va_list args;
+    int n;
 
     if (check_failed(c))
         return;
+    n = snprintf(c->failure, sizeof c->failure, "%s: ", c->shape);
     va_start(args, format);
-    vsnprintf(c->failure, sizeof c->failure, format, args);
+    vsnprintf(c->failure + n, sizeof c->failure - (size_t)n, format, args);
     va_end(args);
 }
 
@@ -166,8 +168,13 @@ void check_int(struct check *c, const char *name, size_t i, int64_t is, int64_t 
 
 void check_exact(struct check *c, const char *name, size_t i, float is, float expected)
 {
-    if (memcmp(&is, &expected, sizeof is) != 0)
-        check_fail(c, "%s[%zu] is %a, expected %a", name, i, (double)is, (double)expected);
+    uint32_t is_bits, expected_bits;
+
+    memcpy(&is_bits, &is, sizeof is_bits);
+    memcpy(&expected_bits, &expected, sizeof expected_bits);
+    if (is_bits != expected_bits)
+        check_fail(c, "%s[%zu] is %a (0x%08x), expected %a (0x%08x)", name, i, (double)is, is_bits,
+                   (double)expected, expected_bits);
 }
 
 void check_near(struct check *c, const char *name, size_t i, float is, long double expected,

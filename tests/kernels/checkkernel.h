@@ -37,7 +37,7 @@ struct check {
     size_t n_buffers;
     enum place place;
     char shape[160];   /* of the current case, for messages */
-    char failure[512]; /* the first one; empty = none */
+    char failure[512]; /* the first one, with its case; empty = none */
 };
 
 /* ---- random numbers (splitmix64); a check always sees the same ones for the same seed ---- */
