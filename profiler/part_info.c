@@ -75,8 +75,8 @@ static void add_facts(struct bn_profile *p, const cJSON *facts)
     cJSON_ArrayForEach(pair, facts)
     {
         const cJSON *key = cJSON_GetArrayItem(pair, 0), *value = cJSON_GetArrayItem(pair, 1);
-        if (cJSON_IsString(key))
-            bn_profile_add_fact(p, key->valuestring, cJSON_IsString(value) ? value->valuestring : NULL);
+        if (cJSON_IsString(key) && cJSON_IsString(value)) /* a null value is an unknown fact */
+            bn_profile_add_fact(p, key->valuestring, value->valuestring);
     }
 }
 
