@@ -241,7 +241,7 @@ int bn_runs_resolve(const char *base, const char *spec, char **dir, char **file,
     if (back >= 0)
         return resolve_back(base, back, dir, err);
     char *inside = bn_xasprintf("%s/%s", base, spec);
-    if (!strchr(spec, '/') && stat(inside, &st) == 0 && S_ISDIR(st.st_mode)) {
+    if (*spec && !strchr(spec, '/') && stat(inside, &st) == 0 && S_ISDIR(st.st_mode)) {
         *dir = inside;
         return 0;
     }

@@ -42,7 +42,7 @@ static void free_place(struct place *at)
     free(at->json);
 }
 
-/* The run that `latest` names is newer. Run ids begin with date and time, so they sort as text. */
+/* The run that `latest` names is newer. */
 static bool latest_is_newer(const struct place *at)
 {
     char *link = bn_xasprintf("%s/latest", at->base), target[256];
@@ -52,7 +52,7 @@ static bool latest_is_newer(const struct place *at)
     if (n <= 0)
         return false;
     target[n] = '\0';
-    return strcmp(basename(target), at->run_id) > 0;
+    return bn_runs_compare(basename(target), at->run_id) > 0;
 }
 
 /* Percent on a terminal; -1 = nothing shown. */
