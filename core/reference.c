@@ -59,16 +59,19 @@ static float quantize(const double *x, int8_t *codes, uint64_t n)
     return s;
 }
 
-/* Sum of (code - 1) * x over one I2_S row: element j of a block of 128 lies in byte j mod 32, from the top
- * bits down. */
+/* Sum of (code - 1) * x over one I2_S row: element 32 q + p of a block of 128 lies in byte p, q = 0 in the
+ * top bits. */
 static int64_t ternary_dot(const uint8_t *row, const int8_t *x, uint64_t k)
 {
     int64_t sum = 0;
 
-    for (uint64_t i = 0; i < k; i++) {
-        uint64_t block = i / 128, j = i % 128;
-        int code = row[block * 32 + j % 32] >> (6 - 2 * (j / 32)) & 3;
-        sum += (code - 1) * x[i];
+    for (; k > 0; k -= 128, row += 32) {
+        for (int shift = 6; shift >= 0; shift -= 2, x += 32) {
+            int32_t part = 0;
+            for (int p = 0; p < 32; p++)
+                part += ((row[p] >> shift & 3) - 1) * x[p];
+            sum += part;
+        }
     }
     return sum;
 }
@@ -92,7 +95,7 @@ static void product(const struct reference_matrix *w, const double *x, int8_t *c
     for (uint64_t r = 0; r < w->rows; r++) {
         y[r] = 0;
         for (uint64_t i = 0; i < w->k; i++)
-            y[r] += bn_reference_value(w, r, i) * x[i];
+            y[r] += reference_value(w, r, i) * x[i];
     }
 }
 
@@ -208,7 +211,7 @@ void bn_reference_step(struct bn_reference *ref, uint32_t token, double *logits)
 
     assert(token < m->n_vocab && ref->pos < ref->n_ctx);
     for (uint32_t i = 0; i < m->n_embd; i++)
-        ref->x[i] = bn_reference_value(&m->embedding, token, i);
+        ref->x[i] = reference_value(&m->embedding, token, i);
     for (uint32_t layer = 0; layer < m->n_layer; layer++) {
         attention(ref, layer);
         feed_forward(ref, layer);

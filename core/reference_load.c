@@ -24,42 +24,6 @@ struct loader {
     const char *arch;
 };
 
-/* ---- numbers ---- */
-
-/* An F16 value as a double: ten bits of fraction, five of exponent. */
-static double from_f16(uint16_t h)
-{
-    int exponent = h >> 10 & 31, fraction = h & 1023;
-    double magnitude;
-
-    if (exponent == 31)
-        magnitude = fraction ? (double)NAN : (double)INFINITY;
-    else if (exponent == 0)
-        magnitude = fraction * 0x1p-24;
-    else
-        magnitude = (1024 + fraction) * (double)(1ull << exponent) * 0x1p-25;
-    return h & 0x8000 ? -magnitude : magnitude;
-}
-
-double bn_reference_value(const struct reference_matrix *m, uint64_t r, uint64_t i)
-{
-    uint64_t at = r * m->k + i;
-    uint16_t half;
-    uint32_t bits;
-    float f;
-
-    if (m->type == BN_TYPE_F32) {
-        memcpy(&f, m->data + 4 * at, sizeof f);
-        return (double)f;
-    }
-    memcpy(&half, m->data + 2 * at, sizeof half);
-    if (m->type == BN_TYPE_F16)
-        return from_f16(half);
-    bits = (uint32_t)half << 16; /* BF16 is the upper half of an F32 */
-    memcpy(&f, &bits, sizeof f);
-    return (double)f;
-}
-
 /* ---- keys ---- */
 
 static int fail(const struct loader *l, const char *place, const char *name, const char *what)
@@ -143,7 +107,7 @@ static int load_rope(const struct loader *l, struct reference_model *m)
         m->rope_rate[j] = pow(base, -2.0 * j / m->n_rot) / factor;
         if (slow)
             m->rope_rate[j] /=
-                bn_reference_value(&(struct reference_matrix){slow->data, slow->type, slow->ne[0], 1}, 0, j);
+                reference_value(&(struct reference_matrix){slow->data, slow->type, slow->ne[0], 1}, 0, j);
     }
     return 0;
 }
@@ -212,7 +176,7 @@ static int load_vector(const struct loader *l, const char *name, uint64_t n, dou
         return -1;
     *out = bn_arena_array(l->arena, (size_t)n, sizeof **out);
     for (uint64_t i = 0; i < n; i++)
-        (*out)[i] = bn_reference_value(&m, 0, i);
+        (*out)[i] = reference_value(&m, 0, i);
     return 0;
 }
 

@@ -5,6 +5,9 @@
 
 #include "core/gguf.h"
 
+#include <math.h>
+#include <string.h>
+
 /* A weight matrix in the file: rows of k values. */
 struct reference_matrix {
     const uint8_t *data;
@@ -40,7 +43,39 @@ struct reference_model {
 int bn_reference_load(struct reference_model *model, const struct bn_gguf *gguf, struct bn_arena *arena,
                       struct bn_err *err);
 
+/* An F16 value as a double: ten bits of fraction, five of exponent. */
+static inline double reference_from_f16(uint16_t h)
+{
+    int exponent = h >> 10 & 31, fraction = h & 1023;
+    double magnitude;
+
+    if (exponent == 31)
+        magnitude = fraction ? (double)NAN : (double)INFINITY;
+    else if (exponent == 0)
+        magnitude = fraction * 0x1p-24;
+    else
+        magnitude = (1024 + fraction) * (double)(1ull << exponent) * 0x1p-25;
+    return h & 0x8000 ? -magnitude : magnitude;
+}
+
 /* Value i of row r of a float matrix (F32, F16 or BF16), exact. */
-double bn_reference_value(const struct reference_matrix *m, uint64_t r, uint64_t i);
+static inline double reference_value(const struct reference_matrix *m, uint64_t r, uint64_t i)
+{
+    uint64_t at = r * m->k + i;
+    uint16_t half;
+    uint32_t bits;
+    float f;
+
+    if (m->type == BN_TYPE_F32) {
+        memcpy(&f, m->data + 4 * at, sizeof f);
+        return (double)f;
+    }
+    memcpy(&half, m->data + 2 * at, sizeof half);
+    if (m->type == BN_TYPE_F16)
+        return reference_from_f16(half);
+    bits = (uint32_t)half << 16; /* BF16 is the upper half of an F32 */
+    memcpy(&f, &bits, sizeof f);
+    return (double)f;
+}
 
 #endif

@@ -10,6 +10,8 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
+#include "core/tokenizer.h"
+
 #define DEMO "core/tiny-bitnet-i2s.gguf"
 
 static uint32_t largest(const double *logits, uint32_t n)
@@ -59,6 +61,58 @@ static void test_demo(void **state)
     free(logits);
     cJSON_Delete(examples);
     bn_map_close(&text);
+    bn_reference_free(ref);
+    bn_gguf_close(&g);
+}
+
+/* The reference's answer to "a+b=": greedy, up to the end of the line. */
+static void answer(struct bn_reference *ref, struct bn_tokenizer *tok, int a, int b, double *logits,
+                   struct bn_buf *out)
+{
+    char prompt[32];
+    struct bn_ids ids = {0};
+    struct bn_err err = {""};
+
+    snprintf(prompt, sizeof prompt, "%d+%d=", a, b);
+    assert_int_equal(bn_tokenizer_encode(tok, bn_str_from(prompt), true, false, &ids, &err), 0);
+    bn_reference_reset(ref);
+    for (size_t i = 0; i < ids.n; i++)
+        bn_reference_step(ref, ids.p[i], i + 1 == ids.n ? logits : NULL);
+    bn_ids_free(&ids);
+    out->n = 0;
+    for (int i = 0; i < 4; i++) {
+        uint32_t token = largest(logits, bn_reference_n_vocab(ref));
+        bn_tokenizer_decode(tok, token, false, false, out);
+        if (memchr(out->p, '\n', out->n))
+            return;
+        bn_reference_step(ref, token, logits);
+    }
+}
+
+static void test_sums(void **state)
+{
+    struct bn_gguf g;
+    struct bn_err err = {""};
+    struct bn_reference *ref;
+    struct bn_tokenizer *tok;
+    struct bn_buf out = {0};
+    double logits[1024];
+
+    (void)state;
+    assert_int_equal(bn_gguf_open(&g, DEMO, &err), 0);
+    assert_int_equal(bn_reference_open(&ref, &g, 32, &err), 0);
+    assert_int_equal(bn_tokenizer_load(&tok, &g, &err), 0);
+    for (int a = 0; a <= 20; a += 2) {
+        for (int b = 0; b <= 20; b += 2) {
+            char sum[32];
+            size_t n = (size_t)snprintf(sum, sizeof sum, "%d\n", a + b);
+            answer(ref, tok, a, b, logits, &out);
+            if (out.n < n || memcmp(out.p, sum, n) != 0)
+                fail_msg("%d+%d=%s", a, b, out.p);
+        }
+    }
+    bn_buf_free(&out);
+    bn_tokenizer_free(tok);
     bn_reference_free(ref);
     bn_gguf_close(&g);
 }
@@ -174,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_sums),
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_reset_and_cache),
     };
