@@ -375,7 +375,7 @@ static int generate(struct run *r, struct bn_err *err)
             bn_run_text_end(&r->text);
             if (round == 0)
                 keep_answer(r);
-            if (r->generator.end == BN_END_INTERRUPTED)
+            if (r->generator.end == BN_END_INTERRUPTED || r->text.failed)
                 return 0;
         }
     }

@@ -72,6 +72,10 @@ void bn_run_text_end(struct bn_run_text *t)
         write_out(t, t->buf.n);
         if (t->last != '\n' && !t->failed)
             putchar('\n');
+        if (!t->failed && fflush(stdout) != 0) {
+            t->failed = true;
+            t->errno_value = errno;
+        }
     }
     t->buf.n = 0;
     t->last = '\0';

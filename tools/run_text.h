@@ -25,7 +25,7 @@ void bn_run_text_close(struct bn_run_text *t);
  * stdout cannot be written any more. */
 bool bn_run_text_token(struct bn_run_text *t, uint32_t id);
 
-/* The end of a text: what is left of it, and a newline unless it ends with one. */
+/* The end of a text: what is left of it, a newline unless it ends with one, and a flush. */
 void bn_run_text_end(struct bn_run_text *t);
 
 /* Whether the output got out, after a flush: 0, or -1 with a message; errno_value is EPIPE when the reader
