@@ -216,6 +216,7 @@ int main(int argc, char **argv)
         NULL};
     struct options o = {.seed = 1, .detected = bn_cpu_detect()};
 
+    argp_err_exit_status = 2;
     o.cpu_flags = o.detected;
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     if (o.bench) {
