@@ -119,18 +119,16 @@ void bn_flags_compute(struct bn_profile *p, const struct bn_thresholds *t)
         bn_thresholds_default(&defaults);
         t = &defaults;
     }
-    free(p->flags);
-    p->flags = bn_xcalloc(BN_FLAG_IDS, sizeof *p->flags);
-    p->n_flags = BN_FLAG_IDS;
+    p->n_flags = 0;
     for (size_t i = 0; i < BN_FLAG_IDS; i++) {
-        struct bn_flag *flag = &p->flags[i];
-        *flag = (struct bn_flag){.id = bn_profile_str(p, rules[i].id),
-                                 .severity = rules[i].severity,
-                                 .state = BN_FLAG_CLEAR,
-                                 .value = BN_UNKNOWN,
-                                 .threshold = t->value[i],
-                                 .unit = bn_profile_str(p, rules[i].unit)};
-        rules[i].compute(p, flag);
+        struct bn_flag flag = {.id = rules[i].id,
+                               .severity = rules[i].severity,
+                               .state = BN_FLAG_CLEAR,
+                               .value = BN_UNKNOWN,
+                               .threshold = t->value[i],
+                               .unit = rules[i].unit};
+        rules[i].compute(p, &flag);
+        bn_profile_add_flag(p, &flag);
     }
     p->quality.grade = grade(p);
 }

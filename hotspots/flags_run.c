@@ -356,18 +356,30 @@ void bn_flag_slow_load(struct bn_profile *p, struct bn_flag *flag)
                    tokenizer_limit);
 }
 
+/* More threads than CPUs take turns, and who waits at a barrier may be waiting for one that does not run. */
+static bool has_too_many_threads(const struct bn_profile *p, uint64_t *cpus)
+{
+    const char *fact = bn_profile_fact(p, "cpus");
+
+    return p->run.known && fact && bn_parse_u64(fact, 1, 1 << 20, cpus) == 0 && p->run.threads > *cpus;
+}
+
 void bn_flag_wait_share(struct bn_profile *p, struct bn_flag *flag)
 {
-    uint64_t n = 0, hits = 0;
+    const char *advice = "use fewer threads than free cores, or larger pieces of work";
+    uint64_t hits = 0, n = p->n_samples, cpus;
 
     if (p->n_stages <= 1) {
         bn_flag_unknown(p, flag, "the program has no scopes: its waiting cannot be told from work");
         return;
     }
-    for (size_t i = 0; i < p->n_samples; i++) {
-        n++;
+    for (size_t i = 0; i < p->n_samples; i++)
         hits += is_wait(p, &p->samples[i]);
-    }
-    decide_share(p, flag, hits, n, "the pool's barrier",
-                 "use fewer threads than free cores, or larger pieces of work");
+    if (has_too_many_threads(p, &cpus))
+        bn_flag_decide(p, flag, true, n ? 100.0 * (double)hits / (double)n : 0, advice,
+                       "%u threads on %" PRIu64 " CPUs; %" PRIu64 " of %" PRIu64
+                       " samples wait at the pool's barrier",
+                       p->run.threads, cpus, hits, n);
+    else
+        decide_share(p, flag, hits, n, "the pool's barrier", advice);
 }

@@ -162,6 +162,13 @@ static void test_kernel_share(void **state)
     synthetic_samples(&s.p, 1, s.wait, 1, 1000);
     expect(&s.p, "wait-share", BN_FLAG_RAISED); /* 2000 of 11000 */
     bn_profile_free(&s.p);
+    make_good(&s);
+    s.p.run.threads = 3;
+    bn_profile_add_fact(&s.p, "cpus", "3");
+    expect(&s.p, "wait-share", BN_FLAG_CLEAR);
+    bn_profile_add_fact(&s.p, "cpus", "2");
+    expect(&s.p, "wait-share", BN_FLAG_RAISED);
+    bn_profile_free(&s.p);
 }
 
 static void test_record_flags(void **state)
