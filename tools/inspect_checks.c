@@ -2,13 +2,14 @@
  * Sanity checks of a model file. */
 #include "tools/inspect_checks.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/model.h"
 #include "core/tokenizer.h"
+#include "tools/inspect_value.h"
 
 static void found(struct bn_inspection *r, char *line)
 {
@@ -18,7 +19,7 @@ static void found(struct bn_inspection *r, char *line)
 
 static char *name_of(const struct bn_tensor *t)
 {
-    return bn_xasprintf("%.*s", (int)t->name.n, t->name.p);
+    return bn_inspect_str(t->name, 80);
 }
 
 /* Codes of 3 in one byte: both bits of a pair set. */
@@ -109,6 +110,7 @@ static void check_tokenizer(struct bn_inspection *r, const struct bn_gguf *g)
 {
     struct bn_tokenizer *tok = NULL;
     struct bn_err err;
+    struct bn_str kind = BN_STR("?");
 
     if (!bn_gguf_find(g, "tokenizer.ggml.tokens"))
         return;
@@ -116,14 +118,35 @@ static void check_tokenizer(struct bn_inspection *r, const struct bn_gguf *g)
         found(r, bn_xstrdup(err.msg));
         return;
     }
-    snprintf(r->tokenizer, sizeof r->tokenizer, "%" PRIu32 " tokens, BOS %" PRId32 ", EOS %" PRId32 "%s%s",
-             bn_tokenizer_size(tok), bn_tokenizer_bos(tok), bn_tokenizer_eos(tok),
-             bn_tokenizer_warning(tok) ? "; " : "",
-             bn_tokenizer_warning(tok) ? bn_tokenizer_warning(tok) : "");
+    bn_gguf_get_str(g, "tokenizer.ggml.model", &kind, &err);
+    char *name = bn_inspect_str(kind, 40);
+    const char *warning = bn_tokenizer_warning(tok);
+    r->tokenizer = bn_xasprintf("%s, %" PRIu32 " tokens, BOS %" PRId32 ", EOS %" PRId32 "%s%s", name,
+                                bn_tokenizer_size(tok), bn_tokenizer_bos(tok), bn_tokenizer_eos(tok),
+                                warning ? "; " : "", warning ? warning : "");
+    free(name);
     bn_tokenizer_free(tok);
 }
 
-void bn_inspect(struct bn_inspection *r, const struct bn_gguf *g)
+/* Whether the engine takes the model, by letting it try. */
+static void check_engine(struct bn_inspection *r, const struct bn_gguf *g, struct bn_str file)
+{
+    struct bn_model model = {0};
+    struct bn_err err;
+
+    if (g->n_tensors == 0)
+        return;
+    if (bn_model_load_memory(&model, file.p, file.n, g->path, &err) != 0) {
+        found(r, bn_xasprintf("the engine refuses it: %s", err.msg));
+        return;
+    }
+    r->engine =
+        bn_xasprintf("%s, %s weights, %" PRIu32 " layers of %" PRIu32 ", %" PRIu64 " bytes read per token",
+                     model.arch, model.format, model.n_layer, model.n_embd, model.bytes_per_token);
+    bn_model_close(&model);
+}
+
+void bn_inspect(struct bn_inspection *r, const struct bn_gguf *g, struct bn_str file)
 {
     *r = (struct bn_inspection){0};
     for (uint64_t i = 0; i < g->n_tensors; i++) {
@@ -134,6 +157,7 @@ void bn_inspect(struct bn_inspection *r, const struct bn_gguf *g)
             check_norm(r, t);
     }
     check_tokenizer(r, g);
+    check_engine(r, g, file);
 }
 
 void bn_inspection_free(struct bn_inspection *r)
@@ -142,104 +166,9 @@ void bn_inspection_free(struct bn_inspection *r)
         free(r->norms[i].name);
     for (size_t i = 0; i < r->n_findings; i++)
         free(r->findings[i]);
+    free(r->tokenizer);
+    free(r->engine);
     free(r->norms);
     free(r->findings);
     *r = (struct bn_inspection){0};
-}
-
-/* ---- JSON ---- */
-
-static void add_number(cJSON *o, const char *key, double value)
-{
-    if (isfinite(value))
-        cJSON_AddNumberToObject(o, key, value);
-    else
-        cJSON_AddNullToObject(o, key);
-}
-
-/* Names and strings out of the file may be no UTF-8: cJSON passes bytes on, so what is no printable ASCII
- * becomes '?' unless it is a byte of a longer sequence. */
-static char *clean(struct bn_str s)
-{
-    char *text = bn_xasprintf("%.*s", (int)bn_min_size(s.n, 4096), s.p);
-
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
-    return text;
-}
-
-static void add_metadata(cJSON *root, const struct bn_gguf *g)
-{
-    cJSON *o = cJSON_AddObjectToObject(root, "metadata");
-
-    for (uint64_t i = 0; i < g->n_kv; i++) {
-        const struct bn_gguf_kv *kv = &g->kv[i];
-        char *key = clean(kv->key), *text = NULL;
-        struct bn_err err;
-        struct bn_str s;
-        uint32_t u;
-        float f;
-        bool b;
-        if (kv->kind == BN_GGUF_ARRAY)
-            add_number(cJSON_AddObjectToObject(o, key), "array_of", (double)kv->count);
-        else if (kv->kind == BN_GGUF_STRING && bn_gguf_get_str(g, key, &s, &err) == 1)
-            cJSON_AddStringToObject(o, key, text = clean(s));
-        else if (kv->kind == BN_GGUF_BOOL && bn_gguf_get_bool(g, key, &b, &err) == 1)
-            cJSON_AddBoolToObject(o, key, b);
-        else if (kv->kind == BN_GGUF_F32 && bn_gguf_get_f32(g, key, &f, &err) == 1)
-            add_number(o, key, (double)f);
-        else if (bn_gguf_get_u32(g, key, &u, &err) == 1)
-            add_number(o, key, u);
-        else
-            cJSON_AddNullToObject(o, key);
-        free(key);
-        free(text);
-    }
-}
-
-static void add_tensors(cJSON *root, const struct bn_gguf *g)
-{
-    cJSON *list = cJSON_AddArrayToObject(root, "tensors");
-
-    for (uint64_t i = 0; i < g->n_tensors; i++) {
-        const struct bn_tensor *t = &g->tensors[i];
-        cJSON *o = cJSON_CreateObject(), *shape;
-        char *name = clean(t->name);
-        cJSON_AddStringToObject(o, "name", name);
-        cJSON_AddStringToObject(o, "type", bn_type_name(t->type));
-        shape = cJSON_AddArrayToObject(o, "shape");
-        for (uint32_t d = 0; d < t->n_dims; d++)
-            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->ne[d]));
-        add_number(o, "size_bytes", (double)t->size_bytes);
-        cJSON_AddItemToArray(list, o);
-        free(name);
-    }
-}
-
-void bn_inspection_print_json(FILE *f, const struct bn_inspection *r, const struct bn_gguf *g)
-{
-    cJSON *root = cJSON_CreateObject(), *list, *o;
-
-    cJSON_AddStringToObject(root, "file", g->path);
-    add_number(root, "gguf_version", g->version);
-    add_number(root, "size_bytes", (double)g->size_bytes);
-    add_metadata(root, g);
-    add_tensors(root, g);
-    o = cJSON_AddObjectToObject(root, "norms");
-    for (size_t i = 0; i < r->n_norms; i++)
-        add_number(o, r->norms[i].name, r->norms[i].rms);
-    o = cJSON_AddObjectToObject(root, "i2s");
-    add_number(o, "tensors", (double)r->n_i2s);
-    add_number(o, "codes", (double)r->n_codes);
-    add_number(o, "codes_of_3", (double)r->n_code3);
-    cJSON_AddStringToObject(root, "tokenizer", r->tokenizer);
-    list = cJSON_AddArrayToObject(root, "findings");
-    for (size_t i = 0; i < r->n_findings; i++)
-        cJSON_AddItemToArray(list, cJSON_CreateString(r->findings[i]));
-    cJSON_AddStringToObject(root, "status", r->n_findings ? "failed" : "ok");
-    char *text = cJSON_Print(root);
-    fprintf(f, "%s\n", text);
-    cJSON_free(text);
-    cJSON_Delete(root);
 }

@@ -7,24 +7,23 @@
 
 struct bn_norm_rms {
     char *name;
-    double rms;
+    double rms; /* root mean square of the weights */
 };
 
 struct bn_inspection {
-    struct bn_norm_rms *norms; /* every tensor with "norm" in its name */
+    struct bn_norm_rms *norms; /* every tensor with "norm" in its name, in the file's order */
     size_t n_norms, cap_norms;
-    char **findings; /* one line each */
+    char **findings; /* what is wrong, one line each */
     size_t n_findings, cap_findings;
-    uint64_t n_i2s, n_codes, n_code3;
-    char tokenizer[160]; /* "" = no vocabulary in the file */
+    uint64_t n_i2s, n_codes, n_code3; /* I2_S tensors, their codes, and codes of 3 */
+    char *tokenizer;                  /* a line about the vocabulary; NULL = the file has none */
+    char *engine; /* a line: how the engine runs the model; NULL = it does not (a finding) or there
+                   * are no tensors to run */
 };
 
-/* Read every I2_S tensor's codes and scale and every norm; touches the whole file. */
-void bn_inspect(struct bn_inspection *r, const struct bn_gguf *gguf);
+/* Read every I2_S tensor's codes and scale and every norm; try to load the tokenizer and the model. `file`:
+ * the bytes that gguf was opened on, all of which this touches. Cannot fail: what is wrong is a finding. */
+void bn_inspect(struct bn_inspection *r, const struct bn_gguf *gguf, struct bn_str file);
 void bn_inspection_free(struct bn_inspection *r);
-
-/* One JSON object: file, metadata (arrays by kind and count), tensors, norms, i2s, findings, status "ok" or
- * "failed". */
-void bn_inspection_print_json(FILE *f, const struct bn_inspection *r, const struct bn_gguf *gguf);
 
 #endif
