@@ -106,6 +106,15 @@ static void stop(int signal_number)
     stopped = signal_number;
 }
 
+/* A signal that was ignored on purpose (nohup) stays ignored. */
+static void catch (int signal_number)
+{
+    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART}, old;
+
+    if (sigaction(signal_number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        sigaction(signal_number, &action, NULL);
+}
+
 struct meter {
     bool shown;
     uint64_t next_ns;
@@ -126,15 +135,14 @@ static bool progress(void *ctx, uint64_t done, uint64_t total)
 static int write_model(const struct options *o, struct bn_synth *synth)
 {
     struct meter meter = {.shown = isatty(STDERR_FILENO)};
-    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
     struct bn_err err;
     struct stat st;
 
     synth->progress = progress;
     synth->ctx = &meter;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    catch (SIGINT);
+    catch (SIGTERM);
+    catch (SIGHUP);
     signal(SIGXFSZ, SIG_IGN); /* beyond ulimit -f: an error of write, not the end */
     int status = bn_synth_write(o->output, synth, &err);
     if (meter.shown)
