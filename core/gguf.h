@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * GGUF v2 and v3: mapped bytes to metadata and a tensor table. Every count, offset, size, alignment and string is
- * checked once, at open; afterwards nothing can run outside the mapping. */
+ * GGUF v2 and v3: mapped bytes to metadata and a tensor table. Every count, offset, size, alignment and
+ * string is checked once, at open; afterwards nothing can run outside the mapping. */
 #ifndef CORE_GGUF_H
 #define CORE_GGUF_H
 
@@ -36,8 +36,8 @@ enum bn_type {
 /* "I2_S"; NULL for a number that is no type. */
 const char *bn_type_name(uint32_t type);
 
-/* Bytes of a tensor of `type` with ne0 x rows elements (ne0 in whole blocks); -1 when the type is unknown, the row is
- * no whole number of blocks, or the product overflows. I2_S: n/4 + 32. */
+/* Bytes of a tensor of `type` with ne0 x rows elements (ne0 in whole blocks); -1 when the type is unknown,
+ * the row is no whole number of blocks, or the product overflows. I2_S: n/4 + 32. */
 int bn_type_bytes(uint32_t type, uint64_t ne0, uint64_t rows, uint64_t *bytes);
 
 enum bn_gguf_kind {
@@ -93,14 +93,16 @@ struct bn_gguf {
 /* Open a file, or bytes that stay valid until close (`label` stands for the path in messages).
  * 0, or -1 with one line: file, place (byte offset, key or tensor), what was expected. */
 int bn_gguf_open(struct bn_gguf *gguf, const char *path, struct bn_err *err);
-int bn_gguf_open_memory(struct bn_gguf *gguf, const void *bytes, size_t n, const char *label, struct bn_err *err);
+int bn_gguf_open_memory(struct bn_gguf *gguf, const void *bytes, size_t n, const char *label,
+                        struct bn_err *err);
 void bn_gguf_close(struct bn_gguf *gguf);
 
 /* NULL when absent; that is no error. */
 const struct bn_gguf_kv *bn_gguf_find(const struct bn_gguf *gguf, const char *key);
 const struct bn_tensor *bn_gguf_tensor(const struct bn_gguf *gguf, const char *name);
 
-/* Typed reads. Absent: 0 returned, *out untouched. Present and convertible without loss: 1. Else -1 with a message. */
+/* Typed reads. Absent: 0 returned, *out untouched. Present and convertible without loss: 1. Else -1 with a
+ * message. */
 int bn_gguf_get_u32(const struct bn_gguf *gguf, const char *key, uint32_t *out, struct bn_err *err);
 int bn_gguf_get_f32(const struct bn_gguf *gguf, const char *key, float *out, struct bn_err *err);
 int bn_gguf_get_bool(const struct bn_gguf *gguf, const char *key, bool *out, struct bn_err *err);

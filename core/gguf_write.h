@@ -5,9 +5,10 @@
 
 #include "core/gguf.h"
 
-/* Order of calls: open; any number of kv_*; any number of tensor; begin_data; for each tensor, in the same order, data
- * pieces that add up to its size (data pads to the alignment by itself); close. Errors are sticky: they are
- * reported by close, which then removes the file. The file appears at its path only on success. */
+/* Order of calls: open; any number of kv_*; any number of tensor; begin_data; for each tensor, in the same
+ * order, data pieces that add up to its size (data pads to the alignment by itself); close. Errors are
+ * sticky: they are reported by close, which then removes the file. The file appears at its path only on
+ * success. */
 struct bn_gguf_writer;
 
 struct bn_gguf_writer *bn_gguf_writer_open(const char *path, struct bn_err *err);
@@ -19,7 +20,8 @@ void bn_gguf_write_strs(struct bn_gguf_writer *w, const char *key, const struct 
 void bn_gguf_write_i32s(struct bn_gguf_writer *w, const char *key, const int32_t *values, size_t n);
 void bn_gguf_write_f32s(struct bn_gguf_writer *w, const char *key, const float *values, size_t n);
 /* ne1 > 1: a matrix of ne1 rows; else a vector of ne0. */
-void bn_gguf_write_tensor(struct bn_gguf_writer *w, const char *name, uint32_t type, uint64_t ne0, uint64_t ne1);
+void bn_gguf_write_tensor(struct bn_gguf_writer *w, const char *name, uint32_t type, uint64_t ne0,
+                          uint64_t ne1);
 void bn_gguf_write_begin_data(struct bn_gguf_writer *w);
 void bn_gguf_write_data(struct bn_gguf_writer *w, const void *bytes, size_t n);
 /* Give up: from now on nothing is written, and close reports "PATH: MESSAGE" (of the first failure). */

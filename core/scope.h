@@ -16,40 +16,40 @@
 #include <stdint.h>
 
 /* The names are a contract (flame graph, reports, flags, tests). */
-#define BN_STAGES(X)                                                                                          \
-    X(ROOT, "all")                                                                                            \
-    X(STARTUP, "startup")                                                                                     \
-    X(MODEL_LOAD, "model_load")                                                                               \
-    X(TOKENIZER_LOAD, "tokenizer_load")                                                                       \
-    X(TOKENIZE, "tokenize")                                                                                   \
-    X(GENERATE, "generate")                                                                                   \
-    X(PREFILL, "prefill")                                                                                     \
-    X(DECODE, "decode")                                                                                       \
-    X(FORWARD_PASS, "forward_pass")                                                                           \
-    X(EMBEDDING_LOOKUP, "embedding_lookup")                                                                   \
-    X(TRANSFORMER_BLOCK, "transformer_block")                                                                 \
-    X(ATTENTION, "attention")                                                                                 \
-    X(ATTN_NORM, "attn_norm")                                                                                 \
-    X(QUANTIZE_ACTIVATIONS, "quantize_activations")                                                           \
-    X(QKV_PROJECTION, "qkv_projection")                                                                       \
-    X(ROPE_APPLY, "rope_apply")                                                                               \
-    X(KV_STORE, "kv_store")                                                                                   \
-    X(ATTENTION_MATMUL, "attention_matmul")                                                                   \
-    X(ATTENTION_SOFTMAX, "attention_softmax")                                                                 \
-    X(ATTN_SUB_NORM, "attn_sub_norm")                                                                         \
-    X(OUTPUT_PROJECTION, "output_projection")                                                                 \
-    X(RESIDUAL_ADD, "residual_add")                                                                           \
-    X(FFN, "ffn")                                                                                             \
-    X(FFN_NORM, "ffn_norm")                                                                                   \
-    X(GATE_UP_PROJECTION, "gate_up_projection")                                                               \
-    X(ACTIVATION, "activation")                                                                               \
-    X(FFN_SUB_NORM, "ffn_sub_norm")                                                                           \
-    X(DOWN_PROJECTION, "down_projection")                                                                     \
-    X(OUTPUT_NORM, "output_norm")                                                                             \
-    X(LM_HEAD, "lm_head")                                                                                     \
-    X(SAMPLE_TOKEN, "sample_token")                                                                           \
-    X(DETOKENIZE, "detokenize")                                                                               \
-    X(SHUTDOWN, "shutdown")                                                                                   \
+#define BN_STAGES(X)                                                                                         \
+    X(ROOT, "all")                                                                                           \
+    X(STARTUP, "startup")                                                                                    \
+    X(MODEL_LOAD, "model_load")                                                                              \
+    X(TOKENIZER_LOAD, "tokenizer_load")                                                                      \
+    X(TOKENIZE, "tokenize")                                                                                  \
+    X(GENERATE, "generate")                                                                                  \
+    X(PREFILL, "prefill")                                                                                    \
+    X(DECODE, "decode")                                                                                      \
+    X(FORWARD_PASS, "forward_pass")                                                                          \
+    X(EMBEDDING_LOOKUP, "embedding_lookup")                                                                  \
+    X(TRANSFORMER_BLOCK, "transformer_block")                                                                \
+    X(ATTENTION, "attention")                                                                                \
+    X(ATTN_NORM, "attn_norm")                                                                                \
+    X(QUANTIZE_ACTIVATIONS, "quantize_activations")                                                          \
+    X(QKV_PROJECTION, "qkv_projection")                                                                      \
+    X(ROPE_APPLY, "rope_apply")                                                                              \
+    X(KV_STORE, "kv_store")                                                                                  \
+    X(ATTENTION_MATMUL, "attention_matmul")                                                                  \
+    X(ATTENTION_SOFTMAX, "attention_softmax")                                                                \
+    X(ATTN_SUB_NORM, "attn_sub_norm")                                                                        \
+    X(OUTPUT_PROJECTION, "output_projection")                                                                \
+    X(RESIDUAL_ADD, "residual_add")                                                                          \
+    X(FFN, "ffn")                                                                                            \
+    X(FFN_NORM, "ffn_norm")                                                                                  \
+    X(GATE_UP_PROJECTION, "gate_up_projection")                                                              \
+    X(ACTIVATION, "activation")                                                                              \
+    X(FFN_SUB_NORM, "ffn_sub_norm")                                                                          \
+    X(DOWN_PROJECTION, "down_projection")                                                                    \
+    X(OUTPUT_NORM, "output_norm")                                                                            \
+    X(LM_HEAD, "lm_head")                                                                                    \
+    X(SAMPLE_TOKEN, "sample_token")                                                                          \
+    X(DETOKENIZE, "detokenize")                                                                              \
+    X(SHUTDOWN, "shutdown")                                                                                  \
     X(WAIT, "wait")
 
 #define BN_STAGE_ENUM(id, name) BN_STAGE_##id,
@@ -62,8 +62,8 @@ enum {
     BN_SCOPE_MAX_NODES = 256,   /* distinct stage paths */
     BN_SCOPE_MAX_THREADS = 288, /* more threads than this run untimed and are counted */
     BN_SCOPE_MAX_DEPTH = 32,
-    BN_SCOPE_OCTAVES = 40,  /* 1 ns … 18 min */
-    BN_SCOPE_SUB = 8,       /* buckets an octave: a percentile is within 6.25 % */
+    BN_SCOPE_OCTAVES = 40, /* 1 ns … 18 min */
+    BN_SCOPE_SUB = 8,      /* buckets an octave: a percentile is within 6.25 % */
     BN_SCOPE_BUCKETS = BN_SCOPE_OCTAVES * BN_SCOPE_SUB,
     BN_SCOPE_RING_EVENTS = 1 << 17, /* a thread's ring: 2 MiB */
     BN_SCOPE_INFO_BYTES = 1 << 16,
@@ -108,7 +108,7 @@ struct bn_scope_thread {
     _Atomic uint64_t head;             /* events written; owner: the thread */
     _Atomic uint64_t tail;             /* events consumed; owner: the recorder */
     _Atomic uint64_t dropped;          /* events that found the ring full */
-    _Atomic uint64_t events;           /* scope changes, recorded or not: times the cost gives the timers' own cost */
+    _Atomic uint64_t events; /* scope changes, recorded or not: times the cost gives the timers' own cost */
     uint32_t depth, step;
     int16_t layer;
     struct bn_scope_frame stack[BN_SCOPE_MAX_DEPTH];
@@ -121,16 +121,16 @@ struct bn_scope_thread {
 struct bn_scope_shared {
     uint32_t magic, version;
     uint64_t size_bytes;
-    uint32_t ring_events;           /* per thread; 0 = nobody listens */
-    _Atomic int32_t pid;            /* the engine's, 0 until it attached */
-    double empty_scope_ns;          /* measured at start: cost of one enter + leave, median */
-    _Atomic uint32_t n_threads;     /* slots taken */
+    uint32_t ring_events;       /* per thread; 0 = nobody listens */
+    _Atomic int32_t pid;        /* the engine's, 0 until it attached */
+    double empty_scope_ns;      /* measured at start: cost of one enter + leave, median */
+    _Atomic uint32_t n_threads; /* slots taken */
     _Atomic uint32_t untimed_threads;
-    _Atomic uint32_t n_nodes;       /* node 0 is the root */
+    _Atomic uint32_t n_nodes; /* node 0 is the root */
     _Atomic uint32_t node_lock;
     struct bn_scope_node nodes[BN_SCOPE_MAX_NODES];
     _Atomic uint16_t child[BN_SCOPE_MAX_NODES][BN_STAGE_COUNT]; /* 0 = not there yet */
-    _Atomic uint32_t info_n; /* twice the bytes valid in info; odd while they are being written */
+    _Atomic uint32_t info_n;        /* twice the bytes valid in info; odd while they are being written */
     char info[BN_SCOPE_INFO_BYTES]; /* JSON object about the run, see bn_scope_publish */
     struct bn_scope_thread threads[BN_SCOPE_MAX_THREADS];
     /* then the rings: ring_events * sizeof(struct bn_scope_event) for each thread slot */
@@ -181,7 +181,8 @@ struct bn_scope_place {
 };
 struct bn_scope_place bn_scope_here(void);
 
-/* Work for another thread: from now until bn_scope_release this thread is at `place`. Time goes to worker_ns. */
+/* Work for another thread: from now until bn_scope_release this thread is at `place`. Time goes to worker_ns.
+ */
 void bn_scope_adopt(struct bn_scope_place place);
 void bn_scope_release(void);
 
@@ -198,11 +199,11 @@ static inline void bn_scope_close_(const char *unused)
     bn_scope_leave();
 }
 
-#define BN_SCOPE_JOIN_(a, b)  a##b
-#define BN_SCOPE_NAME_(line)  BN_SCOPE_JOIN_(bn_scope_guard_, line)
+#define BN_SCOPE_JOIN_(a, b) a##b
+#define BN_SCOPE_NAME_(line) BN_SCOPE_JOIN_(bn_scope_guard_, line)
 /* BN_SCOPE(FFN); at the head of a block: the stage lasts to the end of the block. */
-#define BN_SCOPE(stage)                                                                                       \
-    bn_scope_enter(BN_STAGE_##stage);                                                                         \
+#define BN_SCOPE(stage)                                                                                      \
+    bn_scope_enter(BN_STAGE_##stage);                                                                        \
     __attribute__((cleanup(bn_scope_close_), unused)) const char BN_SCOPE_NAME_(__LINE__) = 0
 
 /* ---- for readers of the statistics ---- */

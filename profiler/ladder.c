@@ -55,8 +55,8 @@ void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options
     } else { /* a timer: the kernel would turn a frequency into this period, rounded down */
         attr->sample_period = (1000000000u + o->rate_hz / 2) / o->rate_hz;
     }
-    /* The kernel's walk by frame pointers: the whole stack in that mode; else kernel frames, and the user frames that
-     * lie behind the end of the copied stack. */
+    /* The kernel's walk by frame pointers: the whole stack in that mode; else kernel frames, and the user
+     * frames that lie behind the end of the copied stack. */
     attr->sample_type |= PERF_SAMPLE_CALLCHAIN;
     attr->exclude_callchain_kernel = !kernel;
     if (!o->frame_pointers) {

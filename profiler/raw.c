@@ -94,7 +94,8 @@ int bn_raw_create(struct bn_raw_writer *w, const char *path, struct bn_err *err)
     w->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (w->fd < 0)
         return bn_err_set(err, "%s: %s", path, strerror(errno));
-    /* A file system without locks is no reason not to record. Waits no longer than somebody's look at the lock. */
+    /* A file system without locks is no reason not to record. Waits no longer than somebody's look at the
+     * lock. */
     (void)flock(w->fd, LOCK_EX);
     w->path = bn_xstrdup(path);
     bn_buf_put(&w->buf, magic, sizeof magic);

@@ -18,12 +18,13 @@ double bn_stats_percentile(const double *sorted, size_t n, double q);
 void bn_stats_sort(double *values, size_t n);
 double bn_stats_median(double *values, size_t n); /* sorts */
 
-/* 95 % bootstrap interval of the ratio sum(num) / sum(den) over n paired units (for instance ns in a stage and tokens, per block
- * of tokens), 1000 resamples, fixed seed: the same data gives the same interval. Allocates: no. n < 2: unknown (NAN). */
+/* 95 % bootstrap interval of the ratio sum(num) / sum(den) over n paired units (for instance ns in a stage
+ * and tokens, per block of tokens), 1000 resamples, fixed seed: the same data gives the same interval.
+ * Allocates: no. n < 2: unknown (NAN). */
 struct bn_interval bn_stats_bootstrap_ratio(const double *num, const double *den, size_t n);
 
-/* Two-sided p value of the Mann-Whitney U test with tie correction (normal approximation; exact for n, m <= 8 without ties).
- * Allocates scratch and frees it. n or m = 0: 1. */
+/* Two-sided p value of the Mann-Whitney U test with tie correction (normal approximation; exact for n, m <= 8
+ * without ties). Allocates scratch and frees it. n or m = 0: 1. */
 double bn_stats_mann_whitney(const double *a, size_t n, const double *b, size_t m);
 
 /* Deterministic generator, for resampling. */

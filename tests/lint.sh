@@ -16,7 +16,7 @@ for f in $files; do
     [ -s "$f" ] && [ -n "$(tail -c 1 "$f")" ] && say "no final newline: $f"
 done
 if command -v clang-format >/dev/null; then
-    git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror 2>/tmp/bnprof-lint.$$ || say "clang-format: $(grep -c warning /tmp/bnprof-lint.$$) places (make format)"
+    git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror 2>/tmp/bnprof-lint.$$ || say "clang-format: $(grep -c 'error:' /tmp/bnprof-lint.$$) places (make format)"
     rm -f /tmp/bnprof-lint.$$
 else
     echo "skipped: no clang-format"

@@ -1,3 +1,4 @@
+#!/bin/bash
 # Helpers for the command-line tests: source it, call check NAME COMMAND…, end with plan.
 # Each check is one TAP line; the working folder is fresh and empty.
 n=0
