@@ -104,7 +104,7 @@ static void print_text(const struct bn_profile *p)
 {
     size_t n = 0;
 
-    printf("%s: %s\n\n", p->run_id, p->command ? p->command : "unknown command");
+    printf("%s: %s\n\n", p->run_id ? p->run_id : "unknown run", p->command ? p->command : "unknown command");
     bn_report_quality(stdout, p, false);
     for (size_t i = 0; i < p->n_flags; i++) {
         const struct bn_flag *flag = &p->flags[i];
