@@ -181,12 +181,12 @@ static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int dept
             continue;
         if (!block && dwarf_haspc(&die, vaddr) != 1)
             continue;
+        size_t before = c->n;
         if (tag == DW_TAG_inlined_subroutine && c->n < MAX_CHAIN)
             c->die[c->n++] = die;
-        size_t before = c->n;
         descend(c, &die, vaddr, depth + 1);
-        if (!block || c->n > before)
-            return;
+        if (c->n > before)
+            return; /* blocks may overlap: one without an inlined function here does not end the search */
     } while (dwarf_siblingof(&die, &die) == 0);
 }
 

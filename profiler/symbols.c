@@ -37,27 +37,6 @@ static struct bn_frame nameless(struct bn_symbols *s, const struct bn_image *ima
     return frame;
 }
 
-/* One of the compiler's vector intrinsics: a function to the debug information, an instruction to everybody
- * else. */
-static bool is_intrinsic(const struct bn_debug_frame *frame)
-{
-    return frame->inlined && frame->file &&
-           (strstr(frame->file, "/lib/gcc/") || strstr(frame->file, "/lib/clang/") ||
-            strstr(frame->file, "/lib/llvm")) &&
-           strstr(frame->file, "/include/");
-}
-
-/* The functions at vaddr without intrinsics: an instruction counts as the line that asked for it. */
-static size_t find_functions(const struct bn_place *place, struct bn_debug_frame *frames)
-{
-    size_t n = bn_debug_find(place->image, place->vaddr, frames, BN_SYMBOLS_MAX_FRAMES), skip = 0;
-
-    while (skip + 1 < n && is_intrinsic(&frames[skip]))
-        skip++;
-    memmove(frames, frames + skip, (n - skip) * sizeof *frames);
-    return n - skip;
-}
-
 void bn_symbols_find(struct bn_symbols *s, const struct bn_place *place)
 {
     struct bn_debug_frame debug[BN_SYMBOLS_MAX_FRAMES];
@@ -66,7 +45,7 @@ void bn_symbols_find(struct bn_symbols *s, const struct bn_place *place)
     s->frames[0] = nameless(s, place->image);
     if (!place->image || !place->has_vaddr)
         return;
-    size_t n = find_functions(place, debug);
+    size_t n = bn_debug_find(place->image, place->vaddr, debug, BN_SYMBOLS_MAX_FRAMES);
     bool exported;
     const char *symbol = bn_symtab_find(place->image, place->vaddr, &exported);
     /* The exported name is the one callers use ("free"); libraries know it by others inside
