@@ -66,9 +66,10 @@ $(BUILD)/%.o: %.c Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MMD -MP -c -o $@ $<
 
 # The fingerprint tells what was built, and from what; it is remade when that changes.
+VERSION := $(shell sed -n 's/^\#define BN_VERSION "\(.*\)"/\1/p' tools/cmds.h)
 GIT_DESCRIBE := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 $(shell mkdir -p $(BUILD); echo '$(GIT_DESCRIBE)' | cmp -s - $(BUILD)/git-describe || echo '$(GIT_DESCRIBE)' > $(BUILD)/git-describe)
-$(BUILD)/profiler/fingerprint.o: CFLAGS += -DBN_GIT_DESCRIBE='"$(GIT_DESCRIBE)"' -DBN_BUILD_FLAGS='"$(CFLAGS_$(CONFIG)) -g -fno-omit-frame-pointer -ffp-contract=off"'
+$(BUILD)/profiler/fingerprint.o: CFLAGS += -DBN_BUILD_VERSION='"$(VERSION)"' -DBN_GIT_DESCRIBE='"$(GIT_DESCRIBE)"' -DBN_BUILD_FLAGS='"$(CFLAGS_$(CONFIG)) -g -fno-omit-frame-pointer -ffp-contract=off"'
 $(BUILD)/profiler/fingerprint.o: $(BUILD)/git-describe
 
 # Any file as bytes: bn_embed_<name> … bn_embed_<name>_end, with every character of the base name that C does not allow as _.
