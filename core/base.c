@@ -286,7 +286,7 @@ int bn_map_open(struct bn_map *map, const char *path, struct bn_err *err)
     int status = -1;
 
     *map = (struct bn_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up */
     if (fd < 0)
         return bn_err_set(err, "%s: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) {

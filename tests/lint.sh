@@ -22,7 +22,7 @@ else
     echo "skipped: no clang-format"
 fi
 if command -v shellcheck >/dev/null; then
-    git ls-files '*.sh' tools/install-deps tools/compile-commands .ci/run | xargs shellcheck -S warning || say "shellcheck"
+    git ls-files '*.sh' tools/install-deps tools/compile-commands .ci/run | xargs shellcheck -x -S warning || say "shellcheck"
 else
     echo "skipped: no shellcheck"
 fi

@@ -48,11 +48,11 @@ int bn_tool_usage(const char *command, const char *format, ...)
 
 int bn_tool_finish(int status)
 {
-    if (fflush(stdout) != 0 || ferror(stdout)) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == BN_EXIT_DONE) {
         fprintf(stderr, "bnprof: standard output: %s\n", strerror(errno));
-        return status == BN_EXIT_DONE ? BN_EXIT_FAILED : status;
+        return BN_EXIT_FAILED;
     }
-    return status;
+    return status; /* a command that failed has said why */
 }
 
 static void print_help(FILE *f)

@@ -134,6 +134,12 @@ static void test_map_errors(void **state)
     assert_string_equal(err.msg, "/nonexistent: No such file or directory");
     assert_int_equal(bn_map_open(&map, "/tmp", &err), -1);
     assert_non_null(strstr(err.msg, "is a directory"));
+    char *fifo = in_folder("fifo");
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(bn_map_open(&map, fifo, &err), -1); /* nobody writes: must not wait for one */
+    assert_non_null(strstr(err.msg, "no regular file"));
+    unlink(fifo);
+    free(fifo);
     assert_int_equal(bn_map_open(&map, "/dev/null", &err), -1);
     assert_non_null(strstr(err.msg, "no regular file"));
 }
