@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profiler/x86_code.h"
+
 enum { MAX_IDS = BN_PROFILE_MAX_DEPTH - 1 };
 
 void bn_callpath_begin(struct bn_callpath *c, struct bn_profile *p, struct bn_maps *maps,
@@ -190,20 +192,48 @@ static void note_bottom(struct bn_callpath *c, const struct bn_process *process)
     }
 }
 
-/* The copy of the stack ended before the chain did. If the kernel has walked the frame pointers too, its
- * chain goes on from the very frame at which ours broke off: the caller's frames follow, as long as they lie
- * behind calls. */
-static void splice(struct bn_callpath *c, const struct bn_process *process, const struct bn_record *r,
-                   struct bn_callpath_found *found)
+/* The kernel's chain gives, behind the sampled address, the return address in each frame that rbp links: the
+ * first at rbp + 8, the next at the saved rbp + 8, and so on. Which of them lies at `address`, or in the same
+ * frame? -1 = none that can be told from the copied stack. */
+static ptrdiff_t link_at(const struct bn_unwind_input *in, uint64_t address)
 {
-    const struct bn_unwind_result *u = c->unwound;
-    size_t first, end, at;
+    uint64_t rbp = in->regs[BN_UNWIND_RBP], start = in->regs[BN_UNWIND_RSP];
+
+    if (!(in->known >> BN_UNWIND_RBP & 1))
+        return -1;
+    for (ptrdiff_t i = 0;; i++) {
+        if (address == rbp || address == rbp + 8)
+            return i;
+        uint64_t at = rbp - start;
+        if (rbp < start || in->stack_bytes < 8 || at > in->stack_bytes - 8)
+            return -1;
+        uint64_t next = bn_record_word(in->stack + at, 0);
+        if (next <= rbp)
+            return -1;
+        rbp = next;
+    }
+}
+
+/* Is the frame of the code at this place one that rbp links? */
+static bool is_linked(const struct bn_place *place)
+{
+    const struct bn_fde *fde = place->has_vaddr ? bn_fde_find(&place->image->fdes, place->vaddr) : NULL;
+    return fde && bn_x86_links_frame(place->image, fde->start, fde->end);
+}
+
+/* The copy of the stack ended before the chain did. If the frame at which it broke off is one that rbp links,
+ * the kernel's chain goes on with its very return address: the callers follow, as long as they lie behind
+ * calls. */
+static void splice(struct bn_callpath *c, const struct bn_process *process, const struct bn_record *r,
+                   const struct bn_unwind_input *in, struct bn_callpath_found *found)
+{
+    size_t first, end;
+    ptrdiff_t link = link_at(in, c->unwound->missed);
 
     chain_part(r, (uint64_t)PERF_CONTEXT_USER, &first, &end);
-    for (at = first; at < end; at++)
-        if (bn_record_word(r->chain, at) == u->frames[u->n - 1].address && (at == first) == (u->n == 1))
-            break;
-    for (at++; at < end; at++) {
+    if (link < 0)
+        return;
+    for (size_t at = first + 1 + (size_t)link; at < end; at++) {
         uint64_t address = bn_record_word(r->chain, at);
         if (!bn_unwind_follows_call(c->unwinder, process, address))
             return;
@@ -214,6 +244,8 @@ static void splice(struct bn_callpath *c, const struct bn_process *process, cons
             append(c, &c->names[*bottom], found);
             return;
         }
+        if (!is_linked(&place))
+            return;
     }
 }
 
@@ -235,7 +267,7 @@ static void add_user_stack(struct bn_callpath *c, const struct bn_process *proce
     if (u->end == BN_UNWIND_COMPLETE)
         note_bottom(c, process);
     else if (u->end == BN_UNWIND_DUMP_ENDED && u->n > 0)
-        splice(c, process, r, found);
+        splice(c, process, r, &in, found);
     bool whole = u->end == BN_UNWIND_COMPLETE || reaches_start(c, from);
     c->ends[whole ? BN_UNWIND_COMPLETE : u->end]++;
     if (!whole) {

@@ -220,6 +220,7 @@ void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const st
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (as)
         result->end = walk(u, process, as, result);
+    result->missed = u->missed;
     if (in->stack_bytes == 0 && result->end != BN_UNWIND_COMPLETE)
         result->end = BN_UNWIND_NO_REGISTERS;
 }

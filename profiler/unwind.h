@@ -46,6 +46,7 @@ struct bn_unwind_result {
     struct bn_unwind_frame frames[BN_UNWIND_MAX_FRAMES]; /* innermost first */
     size_t n;
     enum bn_unwind_end end;
+    uint64_t missed; /* DUMP_ENDED: the stack address that would have been needed next */
 };
 
 struct bn_unwinder *bn_unwinder_new(struct bn_maps *maps);

@@ -36,6 +36,7 @@ struct bn_unwinder {
     size_t n_popped;
     struct bn_idmap popped_at; /* memo of find_popped by image and vaddr */
     bool beyond_dump;          /* a read hit the end of the copied stack */
+    uint64_t missed;           /* the first such address */
 };
 
 /* A word of the recorded stack; false, and the miss remembered, if it was not copied. */

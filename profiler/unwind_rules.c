@@ -42,8 +42,10 @@ static bool in_dump(const struct bn_unwinder *u, uint64_t address, uint64_t *wor
 /* Remember that a word of the stack was wanted which had not been copied. */
 static void miss(struct bn_unwinder *u, uint64_t address)
 {
-    if (address >= u->stack_start && address - u->stack_start < STACK_MAX_BYTES)
-        u->beyond_dump = true;
+    if (u->beyond_dump || address < u->stack_start || address - u->stack_start >= STACK_MAX_BYTES)
+        return;
+    u->beyond_dump = true;
+    u->missed = address;
 }
 
 bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *word)

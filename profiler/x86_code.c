@@ -49,3 +49,18 @@ int bn_x86_popped(const struct bn_image *image, uint64_t vaddr)
         return 8 + (p[1] & 7);
     return dwarf_number[p[1] & 7] == RSP ? -1 : dwarf_number[p[1] & 7];
 }
+
+bool bn_x86_links_frame(const struct bn_image *image, uint64_t vaddr, uint64_t end)
+{
+    enum { LOOK_BYTES = 48 };
+    size_t n = bn_min_size((size_t)(end - vaddr), LOOK_BYTES);
+    const uint8_t *p = end > vaddr ? bn_image_read(image, vaddr, n) : NULL;
+    bool pushed = false;
+
+    for (size_t i = 0; p && i + 3 <= n; i++) {
+        pushed = pushed || p[i] == 0x55;
+        if (pushed && p[i] == 0x48 && p[i + 1] == 0x89 && p[i + 2] == 0xe5)
+            return true;
+    }
+    return false;
+}

@@ -15,4 +15,8 @@ bool bn_x86_is_trampoline(const struct bn_image *image, uint64_t vaddr);
  * for rbp; -1 = it is neither. vaddr must be where an instruction begins. */
 int bn_x86_popped(const struct bn_image *image, uint64_t vaddr);
 
+/* Does the function that begins at vaddr link its frame with rbp: push %rbp and mov %rsp, %rbp among its
+ * first instructions? Found by their bytes, so a rare wrong yes is possible. */
+bool bn_x86_links_frame(const struct bn_image *image, uint64_t vaddr, uint64_t end);
+
 #endif
