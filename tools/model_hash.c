@@ -59,7 +59,7 @@ static void write_cache(const char *path, const char *hex)
 
     if (bn_out_open(&out, path, NULL) != 0)
         return;
-    fputs(hex, out.f);
+    fprintf(out.f, "%s\n", hex);
     if (bn_out_commit(&out, NULL) != 0)
         bn_out_abort(&out);
 }
