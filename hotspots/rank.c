@@ -68,9 +68,12 @@ bool bn_is_allocator_function(const char *f)
                                         "sysmalloc",
                                         "unlink_chunk",
                                         NULL};
+    char base[32];
+
     while (*f == '_')
         f++;
-    return one_of(f, names);
+    snprintf(base, sizeof base, "%.*s", (int)strcspn(f, "@"), f); /* "malloc@plt" is malloc too */
+    return one_of(base, names);
 }
 
 static enum bn_class class_of_stage(const struct bn_profile *p, uint32_t stage)

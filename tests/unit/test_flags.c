@@ -136,6 +136,7 @@ static void test_shares(void **state)
     share_case("memcpy-share", "memcpy", "libc.so.6", 1130, true, BN_FLAG_CLEAR);  /* 10.2 %: may be chance */
     share_case("memcpy-share", "memcpy", "libc.so.6", 5000, false, BN_FLAG_CLEAR); /* loading may copy */
     share_case("allocator-share", "_int_malloc", "libc.so.6", 700, true, BN_FLAG_RAISED);
+    share_case("allocator-share", "malloc@plt", "bnprof", 700, true, BN_FLAG_RAISED);
     share_case("allocator-share", "malloc", "libc.so.6", 530, true, BN_FLAG_CLEAR);
     share_case("allocator-share", "mallocator_of_mine", "bnprof", 5000, true, BN_FLAG_CLEAR);
     share_case("forward-share-low", "sampler", "bnprof", 3000, true, BN_FLAG_RAISED);
