@@ -245,7 +245,13 @@ static void test_signal(void **unused)
     interrupted();
     fixture_unwind(&f);
     assert_int_equal(f.result.end, BN_UNWIND_COMPLETE);
-    assert_order(&f.result, "handler_that_takes __restore_rt raise interrupted test_signal main _start");
+    /* A stripped C library has no name for the trampoline. */
+    char *names = self_names(&f.result);
+    bool named = strstr(names, "__restore_rt") != NULL;
+    free(names);
+    assert_order(&f.result, named
+                                ? "handler_that_takes __restore_rt raise interrupted test_signal main _start"
+                                : "handler_that_takes [libc.so.6] raise interrupted test_signal main _start");
     fixture_end(&f);
 }
 
