@@ -74,6 +74,39 @@ static uint64_t find_end(const char *text, uint64_t sp)
     return 0;
 }
 
+/* Address of the argument count on the main stack, 0 = unknown. Above it lie only strings and tables:
+ * arguments, environment, auxiliary vector. proc(5): field 28, counted behind the name, which can hold
+ * anything. */
+static uint64_t start_of_main_stack(int32_t tid)
+{
+    enum { FIELD_STATE = 3, FIELD_START_STACK = 28 };
+    char path[40], text[1024];
+
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/stat", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *at = strrchr(text, ')');
+    at = at ? strchr(at, ' ') : NULL;
+    for (int field = FIELD_STATE; at && field < FIELD_START_STACK; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* End of the stack that sp is on. */
+static uint64_t stack_end(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp)
+{
+    enum { ROOM = 64 }; /* the argument count and what an unwinder may look at beside it */
+
+    if (!read_maps(&stacks->text, tid))
+        return 0;
+    uint64_t end = find_end(stacks->text.p, sp), start = start_of_main_stack(tid);
+    return start >= sp && start < end && end - start > ROOM ? start + ROOM : end;
+}
+
 size_t bn_stack_ends_room(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp)
 {
     struct entry *e = &stacks->entries[(uint32_t)tid & (SLOTS - 1)];
@@ -85,8 +118,7 @@ size_t bn_stack_ends_room(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp
     if (sp >= e->end && e->tries < TRIES && stacks->reads_left > 0) {
         stacks->reads_left--;
         e->tries++;
-        if (read_maps(&stacks->text, tid))
-            e->end = find_end(stacks->text.p, sp);
+        e->end = stack_end(stacks, tid, sp);
     }
     return sp < e->end ? e->end - sp : SIZE_MAX;
 }

@@ -11,8 +11,9 @@ struct bn_stack_ends;
 struct bn_stack_ends *bn_stack_ends_new(void);
 void bn_stack_ends_free(struct bn_stack_ends *stacks); /* accepts NULL */
 
-/* Bytes from `sp` to the end of the mapping it lies in; SIZE_MAX when unknown. The first question about a
- * thread reads /proc/TID/maps, at most a few times between two refills. */
+/* Bytes from `sp` to the end of the mapping it lies in, or to the program's arguments on the main stack;
+ * SIZE_MAX when unknown. The first question about a thread reads /proc/TID/maps and stat, at most a few times
+ * between two refills. */
 size_t bn_stack_ends_room(struct bn_stack_ends *stacks, int32_t tid, uint64_t sp);
 
 /* The thread ended; tid 0: the program was replaced, forget all. */

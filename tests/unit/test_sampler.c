@@ -437,6 +437,12 @@ static void test_stack_ends(void **state)
     bn_stack_ends_forget(stacks, tid);
     assert_int_equal(bn_stack_ends_room(stacks, tid, 1), SIZE_MAX); /* nothing is mapped there */
     assert_int_equal(bn_stack_ends_room(stacks, INT32_MAX, 4096), SIZE_MAX);
+    /* The main stack is cut between main's frames and the environment's strings. */
+    bn_stack_ends_forget(stacks, 0);
+    uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0),
+             strings = (uint64_t)(uintptr_t)environ[0];
+    size_t room = bn_stack_ends_room(stacks, tid, here);
+    assert_true(room > 64 && here + room < strings);
     munmap(map, 3 * page);
     bn_stack_ends_free(stacks);
 }
