@@ -88,11 +88,14 @@ void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
     double value = percent(q->n_unnamed, q->n_samples);
+    bool replaced = bn_profile_fact(p, "files_not_named") != NULL;
 
-    bn_flag_decide(p, flag, value > flag->threshold, value,
-                   "install the debug symbols of that module, or do not strip it",
-                   "%" PRIu64 " of %" PRIu64 " samples have a leaf without a name; most in: %s", q->n_unnamed,
-                   q->n_samples, worst_module(p));
+    bn_flag_decide(
+        p, flag, value > flag->threshold, value,
+        replaced ? "the file was replaced while it was recorded: record again and leave it alone meanwhile"
+                 : "install the debug symbols of that module, or do not strip it",
+        "%" PRIu64 " of %" PRIu64 " samples have a leaf without a name; most in: %s", q->n_unnamed,
+        q->n_samples, worst_module(p));
 }
 
 void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
