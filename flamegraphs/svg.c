@@ -24,7 +24,7 @@ enum {
     ROW = 19,
     BOX = 18,
     EMPTY_HEIGHT = 60,
-    FOOTER = 56,
+    FOOTER = 74,
     TEXT_PAD = 4,
 };
 
@@ -368,7 +368,7 @@ static void put_foot(FILE *f, const struct drawing *d, const struct bn_svg_resul
                 bn_svg_grouped(result->n_elided, number), result->n_elided == 1 ? "" : "es",
                 d->options->min_width_px, percent(result->elided_samples, d->tree->samples));
     fprintf(f, "</text>\n<text id=\"help\" class=\"script\" x=\"%d\" y=\"%d\"> </text></g>\n<script>",
-            WIDTH - PAD, y + 43);
+            WIDTH - PAD, y + 61); /* a line of its own: the one above may be long */
     put_embedded(f, bn_embed_flamegraph_js, bn_embed_flamegraph_js_end);
     fputs("</script>\n</svg>\n", f);
 }
