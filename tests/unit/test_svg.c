@@ -224,7 +224,7 @@ static void test_boxes_stand_on_their_callers(void **state)
 
     tree_of(&tree, "a;b 3\na 1\n");
     char *text = draw_with(&tree, plain, NULL);
-    check_has(text, "height=\"229\" viewBox=\"0 0 1200 229\"");
+    check_has(text, "height=\"247\" viewBox=\"0 0 1200 247\"");
     check_has(
         text,
         "<rect x=\"16\" y=\"154\" width=\"1167.25\" height=\"18\" rx=\"2\"/><text x=\"20\" y=\"167\">all<");
@@ -344,7 +344,7 @@ static void test_rows_of_next_to_nothing_are_folded_away(void **state)
     (void)state;
     char *text = draw("a 994\nb;c 5\nb;c;d;e 1\n");
     check_has(text, "data-rows=\"3\"");
-    check_has(text, " height=\"229\"");
+    check_has(text, " height=\"247\"");
     check_has(text, " hide\" data-x=\"994\" data-n=\"1\"><title>d (1 samples, 0.10%)");
     check_has(text, "2 more rows hold less than 0.5% of the samples: zoom or search to see.");
     assert_int_equal(count(text, " hide\" data-x="), 2);
