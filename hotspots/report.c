@@ -2,6 +2,7 @@
  * The report's entry: compute once, then hand to a format. */
 #include "hotspots/report.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "hotspots/report_text.h"
@@ -92,6 +93,43 @@ const char *bn_text_code(const char *name)
     return s;
 }
 
+/* Markdown as plain lines: without fences, heading marks, emphasis and code marks (names hold no backtick,
+ * see bn_text_code). */
+static void put_plain(FILE *f, const char *md)
+{
+    while (*md) {
+        size_t n = strcspn(md, "\n");
+        const char *end = md + n;
+        bool fence = n == 3 && strncmp(md, "```", 3) == 0;
+        if (*md == '#')
+            md += strspn(md, "#") + 1;
+        for (; !fence && md < end; md++) {
+            if (*md == '`')
+                continue;
+            if (strncmp(md, "**", 2) == 0)
+                md++;
+            else
+                fputc(*md, f);
+        }
+        if (!fence && *end)
+            fputc('\n', f);
+        md = end + (*end == '\n');
+    }
+}
+
+static void write_plain(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
+                        const struct bn_ranking *r, const struct bn_comparison *c)
+{
+    char *md = NULL;
+    size_t n;
+    FILE *memory = open_memstream(&md, &n);
+
+    bn_report_sections(memory, p, o, r, c);
+    fclose(memory);
+    put_plain(f, md);
+    free(md);
+}
+
 void bn_report_write(FILE *f, const struct bn_profile *p, const struct bn_report_options *o)
 {
     struct bn_ranking r;
@@ -102,6 +140,8 @@ void bn_report_write(FILE *f, const struct bn_profile *p, const struct bn_report
         bn_compare(&c, o->previous, p, o->by, o->top > 8 ? o->top : 8);
     if (o->format == BN_REPORT_JSON)
         bn_report_json(f, p, o, &r, o->previous ? &c : NULL);
+    else if (o->format == BN_REPORT_TEXT)
+        write_plain(f, p, o, &r, o->previous ? &c : NULL);
     else
         bn_report_sections(f, p, o, &r, o->previous ? &c : NULL);
     bn_comparison_free(&c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The report for people, in Markdown (and, with fewer ornaments, as plain text: the same lines). */
+ * The report for people, in Markdown. Plain text is the same lines without the marks (report.c). */
 #include "hotspots/report.h"
 
 #include <stdlib.h>

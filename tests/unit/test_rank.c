@@ -172,6 +172,14 @@ static void test_report(void **state)
     assert_non_null(strstr(text, "**Priority**: **High**"));
     assert_non_null(strstr(text, "**Previous Baseline**: None (initial baseline)"));
     free(text);
+    o.format = BN_REPORT_TEXT;
+    text = report(&s.p, &o);
+    assert_non_null(strstr(text, "\n1. i2s_gemv_c — 60.0 % CPU Time\n"));
+    assert_non_null(strstr(text, "Total Hotspot Coverage: 90.0 %"));
+    assert_null(strstr(text, "**"));
+    assert_null(strchr(text, '`'));
+    assert_null(strchr(text, '#'));
+    free(text);
     o.previous = &s.p;
     o.format = BN_REPORT_JSON;
     text = report(&s.p, &o);
