@@ -7,11 +7,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "core/builtin.h"
 #include "core/prompts.h"
 #include "core/scope.h"
-#include "kernels/cpu.h"
 #include "tools/cmds.h"
+#include "tools/engine.h"
 #include "tools/run_options.h"
 #include "tools/run_report.h"
 #include "tools/run_text.h"
@@ -19,7 +18,6 @@
 
 enum {
     DEFAULT_MAX_TOKENS = 128,
-    DEFAULT_CTX = 4096,
     DETERMINISTIC_SEED = 42,
     MAX_STOP_IDS = 4,
     INSISTENT = 4,
@@ -28,14 +26,9 @@ enum {
 
 struct run {
     struct bn_run_options options;
-    struct bn_kernels kernels;
-    unsigned cpu_flags;
-    char cpu_used[64], cpu_detected[64];
-    struct bn_pool *pool;
-    struct bn_model model;
+    struct bn_engine engine;
     struct bn_gguf tokenizer_gguf; /* of --tokenizer, when that is a GGUF */
     struct bn_tokenizer *tok;
-    struct bn_session session;
     struct bn_sampler sampler;
     struct bn_generator generator;
     uint32_t stop_ids[MAX_STOP_IDS];
@@ -60,35 +53,18 @@ static void on_interrupt(int signal_number)
 
 /* ---- start: kernels and threads ---- */
 
-static int list_kernels(void)
-{
-    puts("i2s   ternary I2_S weights, the best instructions of this CPU");
-    puts("mock  products that compute nothing: to prove that profiles show them");
-    return BN_EXIT_DONE;
-}
-
-static int list_cpu_flags(void)
-{
-    char names[64];
-
-    printf("%s\n", bn_cpu_names(bn_cpu_detect(), names, sizeof names));
-    return BN_EXIT_DONE;
-}
-
 static int choose_kernels(struct run *r)
 {
     const struct bn_run_options *o = &r->options;
-    unsigned detected = bn_cpu_detect();
-    char bad[64];
+    struct bn_engine_options names = {.model = o->model,
+                                      .kernel = o->kernel,
+                                      .cpu = o->cpu,
+                                      .threads = (unsigned)o->threads,
+                                      .n_ctx = (uint32_t)o->ctx};
     struct bn_err err;
 
-    r->cpu_flags = detected;
-    if (o->cpu && bn_cpu_parse(o->cpu, detected, &r->cpu_flags, bad, sizeof bad) != 0)
-        return bn_tool_usage("bnprof run", "--cpu: this machine has no '%s' (it has %s)", bad,
-                             bn_cpu_names(detected, r->cpu_detected, sizeof r->cpu_detected));
-    bn_cpu_names(r->cpu_flags, r->cpu_used, sizeof r->cpu_used);
-    bn_cpu_names(detected, r->cpu_detected, sizeof r->cpu_detected);
-    bn_kernels_init(&r->kernels, r->cpu_flags);
+    if (bn_engine_choose(&r->engine, &names, &err) != 0)
+        return bn_tool_usage("bnprof run", "%s", err.msg);
     if (strcmp(o->kernel, "mock") != 0)
         return BN_EXIT_DONE;
     if (o->strict) {
@@ -98,8 +74,19 @@ static int choose_kernels(struct run *r)
     }
     if (!o->quiet)
         fputs("bnprof: warning: mock kernels compute nothing of use\n", stderr);
-    bn_kernels_init_mock(&r->kernels);
     return BN_EXIT_DONE;
+}
+
+/* Answer an option whose value is `list`. */
+static bool answer_list(const struct bn_run_options *o)
+{
+    bool kernels = strcmp(o->kernel, "list") == 0, cpu = o->cpu && strcmp(o->cpu, "list") == 0;
+
+    if (kernels)
+        bn_choice_print(stdout, bn_engine_kernels);
+    else if (cpu)
+        bn_engine_print_cpu(stdout);
+    return kernels || cpu;
 }
 
 static int start(struct run *r, int argc, char **argv, bool *listed)
@@ -112,13 +99,13 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
         bn_tool_fail(&err);
         return BN_EXIT_USAGE;
     }
-    *listed = strcmp(o->kernel, "list") == 0 || (o->cpu && strcmp(o->cpu, "list") == 0);
+    *listed = answer_list(o);
     if (*listed)
-        return strcmp(o->kernel, "list") == 0 ? list_kernels() : list_cpu_flags();
+        return BN_EXIT_DONE;
     int status = choose_kernels(r);
     if (status != BN_EXIT_DONE)
         return status;
-    if (bn_pool_open(&r->pool, o->threads ? (unsigned)o->threads : bn_pool_cores(), &err) != 0)
+    if (bn_engine_threads(&r->engine, &err) != 0)
         return bn_tool_fail(&err);
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
@@ -127,30 +114,6 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
 }
 
 /* ---- load ---- */
-
-static int load_model(struct run *r, struct bn_err *err)
-{
-    BN_SCOPE(MODEL_LOAD);
-    uint64_t start_ns = bn_now_ns();
-    struct bn_str builtin = bn_builtin_model();
-    int status = r->options.model
-                     ? bn_model_load(&r->model, r->options.model, err)
-                     : bn_model_load_memory(&r->model, builtin.p, builtin.n, BN_BUILTIN_LABEL, err);
-
-    if (status != 0)
-        return -1;
-    r->report.load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
-    bn_scope_count(r->model.gguf.size_bytes, 0);
-    bool ternary = bn_model_is_ternary(&r->model);
-    if (!ternary && strcmp(r->options.kernel, "i2s") == 0)
-        return bn_err_set(err, "%s: --kernel i2s: the model has %s weights, I2_S expected",
-                          r->model.gguf.path, r->model.format);
-    if (r->options.ctx > r->model.n_ctx)
-        return bn_err_set(err, "%s: --ctx %llu: the model's context is %u", r->model.gguf.path,
-                          (unsigned long long)r->options.ctx, r->model.n_ctx);
-    r->report.kernel = strcmp(r->options.kernel, "mock") == 0 ? "mock" : r->model.format;
-    return 0;
-}
 
 /* A GGUF says so in its first bytes; everything else is taken for JSON. */
 static bool is_gguf(const char *path)
@@ -173,7 +136,7 @@ static int load_tokenizer(struct run *r, struct bn_err *err)
     int status;
 
     if (!path)
-        status = bn_tokenizer_load(&r->tok, &r->model.gguf, err);
+        status = bn_tokenizer_load(&r->tok, &r->engine.model.gguf, err);
     else if (!is_gguf(path))
         status = bn_tokenizer_load_json(&r->tok, path, err);
     else if ((status = bn_gguf_open(&r->tokenizer_gguf, path, err)) == 0)
@@ -190,7 +153,7 @@ static void add_stop_id(struct run *r, int64_t id)
         if (r->stop_ids[i] == id)
             return;
     }
-    if (id >= 0 && id < r->model.n_vocab && r->n_stop_ids < MAX_STOP_IDS)
+    if (id >= 0 && id < r->engine.model.n_vocab && r->n_stop_ids < MAX_STOP_IDS)
         r->stop_ids[r->n_stop_ids++] = (uint32_t)id;
 }
 
@@ -199,7 +162,7 @@ static void add_stop_id(struct run *r, int64_t id)
 static int find_stop_ids(struct run *r, struct bn_err *err)
 {
     uint32_t eot = UINT32_MAX;
-    const struct bn_gguf *gguf = r->tokenizer_gguf.n_kv ? &r->tokenizer_gguf : &r->model.gguf;
+    const struct bn_gguf *gguf = r->tokenizer_gguf.n_kv ? &r->tokenizer_gguf : &r->engine.model.gguf;
 
     if (bn_gguf_get_u32(gguf, "tokenizer.ggml.eot_token_id", &eot, err) < 0)
         return -1;
@@ -274,7 +237,7 @@ static int encode_prompts(struct run *r, struct bn_err *err)
     int status = 0;
 
     if (!o->prompt && !o->prompt_file)
-        work = bn_builtin_workload(r->model.bytes_per_token);
+        work = bn_builtin_workload(r->engine.model.bytes_per_token);
     r->report.max_tokens = o->max_tokens ? (uint32_t)o->max_tokens : work.max_tokens;
     r->report.rounds = o->rounds ? (uint32_t)o->rounds : work.rounds;
     r->n_prompts = work.n_prompts;
@@ -315,7 +278,7 @@ static int prepare(struct run *r, struct bn_err *err)
 {
     BN_SCOPE(STARTUP);
     const struct bn_run_options *o = &r->options;
-    uint32_t n_ctx = o->ctx ? (uint32_t)o->ctx : r->model.n_ctx < DEFAULT_CTX ? r->model.n_ctx : DEFAULT_CTX;
+    struct bn_engine *e = &r->engine;
     struct bn_sample_options sample = {.greedy = o->greedy,
                                        .temperature = (float)o->temperature,
                                        .top_k = (uint32_t)o->top_k,
@@ -324,22 +287,24 @@ static int prepare(struct run *r, struct bn_err *err)
 
     if (!sample.greedy && sample.temperature <= 0.0f) /* smaller than a float can be */
         sample.greedy = true;
-    if (bn_session_open(&r->session, &r->model, &r->kernels, r->pool, n_ctx, err) != 0)
+    if (bn_engine_session(e, err) != 0)
         return -1;
-    bn_sampler_open(&r->sampler, &sample, &r->kernels, r->model.n_vocab);
+    bn_sampler_open(&r->sampler, &sample, &e->kernels, e->model.n_vocab);
     bn_run_text_open(&r->text, r->tok, o->special);
-    bn_generator_open(&r->generator, &r->session, &r->sampler, r->stop_ids, r->n_stop_ids,
+    bn_generator_open(&r->generator, &e->session, &r->sampler, r->stop_ids, r->n_stop_ids,
                       r->report.max_tokens, (size_t)r->report.rounds * r->n_prompts, emit, &r->text);
     r->generator.interrupt = &interrupted;
-    r->report.model = &r->model;
+    r->report.model = &e->model;
     r->report.path = o->model;
-    r->report.kernels = &r->kernels;
-    r->report.cpu_used = r->cpu_used;
-    r->report.cpu_detected = r->cpu_detected;
-    r->report.threads = bn_pool_threads(r->pool);
+    r->report.kernels = &e->kernels;
+    r->report.cpu_used = e->cpu_used;
+    r->report.cpu_detected = e->cpu_detected;
+    r->report.kernel = e->kernel;
+    r->report.load_ms = e->load_ms;
+    r->report.threads = bn_pool_threads(e->pool);
     r->report.deterministic = o->deterministic;
     r->report.generator = &r->generator;
-    r->report.session = &r->session;
+    r->report.session = &e->session;
     r->report.tokens = &r->tokens;
     bn_run_report_publish(&r->report, false);
     return 0;
@@ -356,7 +321,7 @@ static void keep_answer(struct run *r)
             bn_tokenizer_decode(r->tok, g->tokens[i], false, r->options.special, &r->answer);
     }
     if (g->end == BN_END_CONTEXT_FULL && !r->options.quiet)
-        fprintf(stderr, "bnprof: the context of %u tokens is full\n", r->session.n_ctx);
+        fprintf(stderr, "bnprof: the context of %u tokens is full\n", r->engine.session.n_ctx);
 }
 
 /* Every round starts from the same seed: all do the same work. */
@@ -411,7 +376,6 @@ static void shut_down(struct run *r)
     bn_run_text_close(&r->text);
     bn_generator_close(&r->generator);
     bn_sampler_close(&r->sampler);
-    bn_session_close(&r->session);
     for (size_t i = 0; i < r->n_prompts; i++)
         bn_ids_free(&r->prompts[i]);
     free(r->prompts);
@@ -419,8 +383,7 @@ static void shut_down(struct run *r)
     bn_buf_free(&r->answer);
     bn_tokenizer_free(r->tok);
     bn_gguf_close(&r->tokenizer_gguf);
-    bn_model_close(&r->model);
-    bn_pool_close(r->pool);
+    bn_engine_close(&r->engine);
 }
 
 int cmd_run(int argc, char **argv)
@@ -433,7 +396,7 @@ int cmd_run(int argc, char **argv)
     bn_scope_init();
     int status = start(r, argc, argv, &listed);
     if (status == BN_EXIT_DONE && !listed) {
-        bool ready = load_model(r, &err) == 0 && load_tokenizer(r, &err) == 0 &&
+        bool ready = bn_engine_load(&r->engine, &err) == 0 && load_tokenizer(r, &err) == 0 &&
                      find_stop_ids(r, &err) == 0 && encode_prompts(r, &err) == 0 && prepare(r, &err) == 0;
         if (!ready || generate(r, &err) != 0)
             status = bn_tool_fail(&err);

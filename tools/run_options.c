@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "core/pool.h"
+#include "tools/engine.h"
 
 enum key {
     KEY_MODEL = 'm',
@@ -181,6 +182,7 @@ static error_t parse_number(int key, char *arg, struct argp_state *state)
 /* Unset sampling options are negative until here. */
 static void settle(struct argp_state *state, struct bn_run_options *o)
 {
+    char names[96];
     bool by_chance = o->temperature >= 0.0 || o->top_p >= 0.0 || o->top_k != UINT64_MAX;
 
     if (o->greedy && by_chance)
@@ -191,9 +193,9 @@ static void settle(struct argp_state *state, struct bn_run_options *o)
         argp_error(state, "--chat needs a prompt");
     if (o->system && !o->chat)
         argp_error(state, "--system needs --chat");
-    if (strcmp(o->kernel, "auto") != 0 && strcmp(o->kernel, "i2s") != 0 && strcmp(o->kernel, "mock") != 0 &&
-        strcmp(o->kernel, "list") != 0)
-        argp_error(state, "--kernel: '%s' is none of auto, i2s, mock", o->kernel);
+    if (!bn_choice_has(bn_engine_kernels, o->kernel) && strcmp(o->kernel, "list") != 0)
+        argp_error(state, "--kernel: '%s' is none of %s", o->kernel,
+                   bn_choice_names(bn_engine_kernels, names, sizeof names));
     o->greedy = !by_chance || o->temperature == 0.0;
     o->temperature = o->temperature < 0.0 ? 1.0 : o->temperature;
     o->top_p = o->top_p < 0.0 ? 1.0 : o->top_p;

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ * Opening the engine: names to kernels, threads, model, session. */
+#include "tools/engine.h"
+
+#include <string.h>
+
+#include "core/builtin.h"
+#include "core/scope.h"
+#include "kernels/cpu.h"
+
+const struct bn_choice bn_engine_kernels[] = {
+    {"i2s", "ternary I2_S weights, the best instructions of this CPU"},
+    {"mock", "products that compute nothing: to prove that profiles show them"},
+    {0},
+};
+
+/* ---- names ---- */
+
+bool bn_choice_has(const struct bn_choice *table, const char *name)
+{
+    for (; table->name; table++) {
+        if (strcmp(table->name, name) == 0)
+            return true;
+    }
+    return strcmp(name, "auto") == 0;
+}
+
+const char *bn_choice_names(const struct bn_choice *table, char *buf, size_t size)
+{
+    size_t used = (size_t)snprintf(buf, size, "auto");
+
+    for (; table->name && used < size; table++)
+        used += (size_t)snprintf(buf + used, size - used, ", %s", table->name);
+    return buf;
+}
+
+void bn_choice_print(FILE *f, const struct bn_choice *table)
+{
+    int width = 0;
+
+    for (const struct bn_choice *c = table; c->name; c++)
+        width = (int)strlen(c->name) > width ? (int)strlen(c->name) : width;
+    for (; table->name; table++)
+        fprintf(f, "%-*s  %s\n", width, table->name, table->what);
+}
+
+void bn_engine_print_cpu(FILE *f)
+{
+    char names[64];
+
+    fprintf(f, "%s\n", bn_cpu_names(bn_cpu_detect(), names, sizeof names));
+}
+
+/* ---- the steps ---- */
+
+int bn_engine_choose(struct bn_engine *e, const struct bn_engine_options *o, struct bn_err *err)
+{
+    unsigned detected = bn_cpu_detect();
+    char bad[96];
+
+    e->options = *o;
+    e->cpu_flags = detected;
+    bn_cpu_names(detected, e->cpu_detected, sizeof e->cpu_detected);
+    if (o->cpu && bn_cpu_parse(o->cpu, detected, &e->cpu_flags, bad, sizeof bad) != 0)
+        return bn_err_set(err, "--cpu: this machine has no '%s' (it has %s)", bad, e->cpu_detected);
+    if (!bn_choice_has(bn_engine_kernels, o->kernel))
+        return bn_err_set(err, "--kernel: '%s' is none of %s", o->kernel,
+                          bn_choice_names(bn_engine_kernels, bad, sizeof bad));
+    bn_cpu_names(e->cpu_flags, e->cpu_used, sizeof e->cpu_used);
+    bn_kernels_init(&e->kernels, e->cpu_flags);
+    if (strcmp(o->kernel, "mock") == 0)
+        bn_kernels_init_mock(&e->kernels);
+    return 0;
+}
+
+int bn_engine_threads(struct bn_engine *e, struct bn_err *err)
+{
+    return bn_pool_open(&e->pool, e->options.threads ? e->options.threads : bn_pool_cores(), err);
+}
+
+int bn_engine_load(struct bn_engine *e, struct bn_err *err)
+{
+    BN_SCOPE(MODEL_LOAD);
+    const struct bn_engine_options *o = &e->options;
+    uint64_t start_ns = bn_now_ns();
+    struct bn_str builtin = bn_builtin_model();
+    int status = o->model ? bn_model_load(&e->model, o->model, err)
+                          : bn_model_load_memory(&e->model, builtin.p, builtin.n, BN_BUILTIN_LABEL, err);
+
+    if (status != 0)
+        return -1;
+    e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
+    bn_scope_count(e->model.gguf.size_bytes, 0);
+    if (!bn_model_is_ternary(&e->model) && strcmp(o->kernel, "i2s") == 0)
+        return bn_err_set(err, "%s: --kernel i2s: the model has %s weights, I2_S expected",
+                          e->model.gguf.path, e->model.format);
+    if (o->n_ctx > e->model.n_ctx)
+        return bn_err_set(err, "%s: --ctx %u: the model's context is %u", e->model.gguf.path, o->n_ctx,
+                          e->model.n_ctx);
+    e->kernel = strcmp(o->kernel, "mock") == 0 ? "mock" : e->model.format;
+    return 0;
+}
+
+int bn_engine_session(struct bn_engine *e, struct bn_err *err)
+{
+    uint32_t n_ctx = e->options.n_ctx                         ? e->options.n_ctx
+                     : e->model.n_ctx < BN_ENGINE_DEFAULT_CTX ? e->model.n_ctx
+                                                              : BN_ENGINE_DEFAULT_CTX;
+
+    return bn_session_open(&e->session, &e->model, &e->kernels, e->pool, n_ctx, err);
+}
+
+void bn_engine_close(struct bn_engine *e)
+{
+    bn_session_close(&e->session);
+    bn_model_close(&e->model);
+    bn_pool_close(e->pool);
+    memset(e, 0, sizeof *e);
+}
