@@ -31,26 +31,28 @@ static uint64_t read_avx2(const uint8_t *p, size_t n_steps, size_t step, size_t 
     return sum_lanes(_mm256_add_epi64(_mm256_add_epi64(s0, s1), _mm256_add_epi64(s2, s3)));
 }
 
-enum { CHAINS = 8 };
+#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define N_CHAINS  8
 
 /* Products summed in int16 lanes; a kernel also has to widen them now and then, so this is its upper bound.
- * In assembly, because to a compiler equal products would be one and equal chains, too. */
+ * To the compiler, equal chains would be one: hence assembly, and variables, because an array would lie in
+ * memory. */
 static uint64_t int8_avx2(uint64_t rounds)
 {
-    __m256i sum[CHAINS], product, a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(3);
+    __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(3);
     uint64_t total = 0;
 
-    for (int j = 0; j < CHAINS; j++)
-        sum[j] = _mm256_setzero_si256();
+#define START(i) __m256i s##i = _mm256_setzero_si256(), product##i;
+    CHAINS(START)
     for (uint64_t r = 0; r < rounds; r++) {
-#pragma GCC unroll 8
-        for (int j = 0; j < CHAINS; j++)
-            __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
-                             : "+x"(sum[j]), "=&x"(product)
-                             : "x"(a), "x"(b));
+#define MULTIPLY(i)                                                                                          \
+    __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"                                            \
+                     : "+x"(s##i), "=&x"(product##i)                                                         \
+                     : "x"(a), "x"(b));
+        CHAINS(MULTIPLY)
     }
-    for (int j = 0; j < CHAINS; j++)
-        total += sum_lanes(sum[j]);
+#define ADD(i) total += sum_lanes(s##i);
+    CHAINS(ADD)
     return total;
 }
 
@@ -58,5 +60,5 @@ void bn_probe_init_avx2(struct bn_probe *probe)
 {
     probe->read = read_avx2;
     probe->int8 = int8_avx2;
-    probe->macs_per_round = CHAINS * 32;
+    probe->macs_per_round = N_CHAINS * 32;
 }

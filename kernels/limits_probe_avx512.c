@@ -27,25 +27,26 @@ static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_
     return sum_lanes(s0);
 }
 
-enum { CHAINS = 8 };
+#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define N_CHAINS  8
 
 /* See the AVX2 one. */
 static uint64_t int8_avx512(uint64_t rounds)
 {
-    __m512i sum[CHAINS], product, a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(3);
+    __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(3);
     uint64_t total = 0;
 
-    for (int j = 0; j < CHAINS; j++)
-        sum[j] = _mm512_setzero_si512();
+#define START(i) __m512i s##i = _mm512_setzero_si512(), product##i;
+    CHAINS(START)
     for (uint64_t r = 0; r < rounds; r++) {
-#pragma GCC unroll 8
-        for (int j = 0; j < CHAINS; j++)
-            __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
-                             : "+v"(sum[j]), "=&v"(product)
-                             : "v"(a), "v"(b));
+#define MULTIPLY(i)                                                                                          \
+    __asm__ volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"                                            \
+                     : "+v"(s##i), "=&v"(product##i)                                                         \
+                     : "v"(a), "v"(b));
+        CHAINS(MULTIPLY)
     }
-    for (int j = 0; j < CHAINS; j++)
-        total += sum_lanes(sum[j]);
+#define ADD(i) total += sum_lanes(s##i);
+    CHAINS(ADD)
     return total;
 }
 
@@ -53,5 +54,5 @@ void bn_probe_init_avx512(struct bn_probe *probe)
 {
     probe->read = read_avx512;
     probe->int8 = int8_avx512;
-    probe->macs_per_round = CHAINS * 64;
+    probe->macs_per_round = N_CHAINS * 64;
 }
