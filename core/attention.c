@@ -106,9 +106,11 @@ static void matmul(struct job *job, bn_pool_fn *fn, enum bn_kernel_slot slot)
     uint64_t first = s->n_past + job->column + 1, last = first + job->n_columns - 1;
     uint64_t n_scores = m->n_head * (first + last) * job->n_columns / 2;
 
-    bn_scope_count(last * m->n_head_kv * m->head_dim * sizeof(uint16_t) +
-                       (n_items * m->head_dim + n_scores) * sizeof(float),
+    uint64_t cache_bytes = last * m->n_head_kv * m->head_dim * sizeof(uint16_t);
+
+    bn_scope_count(cache_bytes + (n_items * m->head_dim + n_scores) * sizeof(float),
                    2 * n_scores * m->head_dim);
+    bn_scope_demand(cache_bytes, 0);
     s->kernel_calls[slot] += n_items;
     bn_pool_run(s->pool, fn, job, n_items, 1, n_scores * m->head_dim * sizeof(uint16_t));
 }

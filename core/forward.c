@@ -46,6 +46,7 @@ static void embedding_lookup(struct bn_session *s, const uint32_t *tokens, size_
     uint64_t bytes = n * (bn_weight_row_bytes(e) + e->k * sizeof(float));
 
     bn_scope_count(bytes, 0);
+    bn_scope_demand(n * bn_weight_row_bytes(e), 0);
     if (e->type != BN_TYPE_F32)
         s->kernel_calls[e->type == BN_TYPE_F16 ? BN_KERNEL_f16_to_f32 : BN_KERNEL_bf16_to_f32] += n;
     bn_pool_run(s->pool, embed_columns, &(struct columns){.s = s, .tokens = tokens}, n, 1, bytes);

@@ -143,6 +143,7 @@ static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
 
     bn_scope_count(rows * bn_weight_row_bytes(w) + n * (w->k * in + rows * sizeof(float)),
                    2 * n * rows * w->k);
+    bn_scope_demand(rows * bn_weight_row_bytes(w), ternary ? n * rows * w->k : 0);
     if (ternary) {
         s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
         s->kernel_calls[BN_KERNEL_i32_scale] += n;

@@ -200,6 +200,17 @@ void bn_scope_count(uint64_t bytes, uint64_t ops)
     stat->ops += ops;
 }
 
+void bn_scope_demand(uint64_t memory_bytes, uint64_t int8_macs)
+{
+    struct bn_scope_thread *t = self;
+
+    if (!t)
+        return;
+    struct bn_scope_stat *stat = &t->stats[current_node(t)];
+    stat->memory_bytes += memory_bytes;
+    stat->int8_macs += int8_macs;
+}
+
 void bn_scope_layer(int layer)
 {
     if (self)
@@ -417,6 +428,8 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t nod
         sum.worker_ns += s->worker_ns;
         sum.bytes += s->bytes;
         sum.ops += s->ops;
+        sum.memory_bytes += s->memory_bytes;
+        sum.int8_macs += s->int8_macs;
         for (unsigned b = 0; b < BN_SCOPE_BUCKETS; b++)
             hist[b] += s->hist[b];
     }

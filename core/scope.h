@@ -86,6 +86,7 @@ struct bn_scope_stat {
     uint64_t worker_ns; /* time worked here for another thread, without its waiting */
     uint64_t min_ns, max_ns;
     uint64_t bytes, ops; /* as told by bn_scope_count; bytes moved from or to memory, ops = 2 per MAC */
+    uint64_t memory_bytes, int8_macs; /* as told by bn_scope_demand; parts of bytes and of ops / 2 */
     uint32_t hist[BN_SCOPE_BUCKETS];
 };
 
@@ -116,7 +117,7 @@ struct bn_scope_thread {
 };
 
 #define BN_SCOPE_MAGIC   0x31504353u /* "SCP1" */
-#define BN_SCOPE_VERSION 1u
+#define BN_SCOPE_VERSION 2u
 
 struct bn_scope_shared {
     uint32_t magic, version;
@@ -167,6 +168,12 @@ void bn_scope_leave(void);
 /* Bytes moved and operations done by the current scope, added to those of its node. */
 void bn_scope_count(uint64_t bytes, uint64_t ops);
 
+/* What of it the machine's limits are measured for, added likewise: memory_bytes, read from weight matrices
+ * and from the KV cache (all else lives in caches from one stage to the next), and int8_macs, multiply-adds
+ * of int8 values into int32. Only what is truly read and multiplied, once for every pass over it: shares of
+ * the limits are computed from these. */
+void bn_scope_demand(uint64_t memory_bytes, uint64_t int8_macs);
+
 /* The layer that scopes entered from now on belong to; -1 = none. It holds until the scope around ends. */
 void bn_scope_layer(int layer);
 
@@ -210,7 +217,7 @@ static inline void bn_scope_close_(const char *unused)
 
 /* Statistics of one node over all threads. */
 struct bn_scope_total {
-    uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops;
+    uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops, memory_bytes, int8_macs;
     uint64_t p50_ns, p95_ns, p99_ns; /* from the histogram, clamped to min … max; 0 without calls */
 };
 struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_t node);

@@ -52,6 +52,54 @@ static void test_same_bits(void **state)
     }
 }
 
+/* ---- what the stages say they read and multiply ---- */
+
+/* So far, in all stages but lm_head, which may read less than its matrix. */
+static struct bn_scope_total demand(void)
+{
+    const struct bn_scope_shared *region = bn_scope_region();
+    struct bn_scope_total sum = {0};
+
+    for (uint32_t i = 0; i < atomic_load(&region->n_nodes); i++) {
+        struct bn_scope_total node = bn_scope_sum(region, i);
+        if (region->nodes[i].stage == BN_STAGE_LM_HEAD)
+            continue;
+        sum.memory_bytes += node.memory_bytes;
+        sum.int8_macs += node.int8_macs;
+    }
+    return sum;
+}
+
+static void test_demand(void **state)
+{
+    uint32_t tokens[8];
+    struct engine e;
+    uint64_t matrices = 0, values = 0;
+
+    (void)state;
+    open_engine(&e, DEMO, bn_cpu_detect(), 1);
+    fill_tokens(tokens, BN_COUNT(tokens), e.model.n_vocab);
+    for (uint32_t i = 0; i < e.model.n_layer; i++) {
+        const struct bn_layer *l = &e.model.layers[i];
+        const struct bn_weight *w[] = {&l->q, &l->k, &l->v, &l->output, &l->gate, &l->up, &l->down};
+        for (size_t j = 0; j < BN_COUNT(w); j++) {
+            matrices += w[j]->n_rows * bn_weight_row_bytes(w[j]);
+            values += (uint64_t)w[j]->n_rows * w[j]->k;
+        }
+    }
+    uint64_t position = 2ull * e.model.n_layer * e.model.n_head_kv * e.model.head_dim * sizeof(uint16_t);
+    for (size_t n = 1; n < BN_COUNT(tokens); n += 6) { /* a token, then the others together */
+        struct bn_scope_total before = demand();
+        bn_forward(&e.session, tokens, n, true);
+        struct bn_scope_total after = demand();
+        assert_int_equal(after.memory_bytes - before.memory_bytes,
+                         matrices + n * bn_weight_row_bytes(&e.model.embedding) +
+                             e.session.n_past * position);
+        assert_int_equal(after.int8_macs - before.int8_macs, n * values);
+    }
+    close_engine(&e);
+}
+
 /* ---- against the reference ---- */
 
 static void test_demo(void **state)
@@ -120,10 +168,8 @@ static void test_wrong_formulas(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_demo),
-        cmocka_unit_test(test_stories),
-        cmocka_unit_test(test_wrong_formulas),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_demand),         cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_stories),   cmocka_unit_test(test_wrong_formulas),
     };
 
     bn_scope_init();

@@ -49,6 +49,7 @@ static void one_token(int layers)
         {
             BN_SCOPE(FFN);
             bn_scope_count(100, 200);
+            bn_scope_demand(60, 40);
             spin_ns(20000);
         }
         spin_ns(10000);
@@ -71,6 +72,9 @@ static void test_counts(void **state)
     assert_int_equal(f.calls, 30);
     assert_int_equal(f.bytes, 3000);
     assert_int_equal(f.ops, 6000);
+    assert_int_equal(f.memory_bytes, 1800);
+    assert_int_equal(f.int8_macs, 1200);
+    assert_int_equal(b.memory_bytes, 0);
     assert_int_equal(b.total_ns, b.self_ns + f.total_ns); /* self is what no child took */
     assert_int_equal(d.total_ns, d.self_ns + b.total_ns);
     assert_true(f.self_ns == f.total_ns && f.total_ns >= 30 * 20000);
