@@ -18,11 +18,13 @@ static uint64_t sum_lanes(__m256i v)
     return lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
 
-static uint64_t read_avx2(const uint8_t *p, size_t n_steps, size_t step, size_t stride)
+static uint64_t read_avx2(const uint8_t *p, size_t n_steps, size_t step, size_t stride, size_t ahead)
 {
     __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
 
     for (size_t i = 0; i < n_steps; i++, p += step) {
+        if (ahead)
+            bn_probe_prefetch(p + ahead, stride);
         s0 = _mm256_add_epi64(s0, load64(p));
         s1 = _mm256_add_epi64(s1, load64(p + stride));
         s2 = _mm256_add_epi64(s2, load64(p + 2 * stride));

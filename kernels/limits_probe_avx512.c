@@ -13,11 +13,13 @@ static uint64_t sum_lanes(__m512i v)
     return lanes[0] + lanes[1] + lanes[2] + lanes[3] + lanes[4] + lanes[5] + lanes[6] + lanes[7];
 }
 
-static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_t stride)
+static uint64_t read_avx512(const uint8_t *p, size_t n_steps, size_t step, size_t stride, size_t ahead)
 {
     __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
 
     for (size_t i = 0; i < n_steps; i++, p += step) {
+        if (ahead)
+            bn_probe_prefetch(p + ahead, stride);
         s0 = _mm512_add_epi64(s0, _mm512_load_si512(p));
         s1 = _mm512_add_epi64(s1, _mm512_load_si512(p + stride));
         s2 = _mm512_add_epi64(s2, _mm512_load_si512(p + 2 * stride));

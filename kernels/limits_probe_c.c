@@ -6,11 +6,13 @@
 #include <string.h>
 
 /* Four independent sums: enough loads in flight to wait for memory alone. */
-static uint64_t read_c(const uint8_t *p, size_t n_steps, size_t step, size_t stride)
+static uint64_t read_c(const uint8_t *p, size_t n_steps, size_t step, size_t stride, size_t ahead)
 {
     uint64_t sum[4] = {0}, words[8];
 
     for (size_t i = 0; i < n_steps; i++, p += step) {
+        if (ahead)
+            bn_probe_prefetch(p + ahead, stride);
         for (int j = 0; j < 4; j++) {
             memcpy(words, p + j * stride, sizeof words);
             sum[j] += words[0] + words[1] + words[2] + words[3] + words[4] + words[5] + words[6] + words[7];

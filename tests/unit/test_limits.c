@@ -30,8 +30,10 @@ static void test_reads_all(void **state)
         if ((ladder[i] & ~bn_cpu_detect()) != 0)
             continue;
         bn_probe_init(&probe, ladder[i]);
-        assert_true(bn_probe_read(&probe, (uint8_t *)words, N, BN_PROBE_ONE_STREAM) == sum);
-        assert_true(bn_probe_read(&probe, (uint8_t *)words, N, BN_PROBE_FOUR_STREAMS) == sum);
+        for (size_t ahead = 0; ahead <= 4096; ahead += 4096) {
+            assert_true(bn_probe_read(&probe, (uint8_t *)words, N, BN_PROBE_ONE_STREAM, ahead) == sum);
+            assert_true(bn_probe_read(&probe, (uint8_t *)words, N, BN_PROBE_FOUR_STREAMS, ahead) == sum);
+        }
     }
     free(words);
 }
@@ -69,12 +71,35 @@ static void test_measure(void **state)
     assert_non_null(strstr(err.msg, "at least one thread"));
 }
 
+/* Looks keep the best, at any number of threads, and the largest cannot be exceeded. */
+static void test_looks(void **state)
+{
+    struct bn_limits_probe *probe;
+    struct bn_limits one = {0}, three = {0};
+    struct bn_err err = {""};
+
+    (void)state;
+    assert_int_equal(bn_limits_open(&probe, 3, bn_cpu_detect(), &err), 0);
+    assert_int_equal(bn_limits_look(probe, 1, &one, &err), 0);
+    assert_int_equal(bn_limits_look(probe, 3, &three, &err), 0);
+    assert_int_equal(one.threads, 1);
+    assert_int_equal(three.threads, 3);
+    double before = one.int8_macs_per_s;
+    assert_true(before > 0 && three.int8_macs_per_s > 0);
+    one.int8_macs_per_s = 1e30;
+    assert_int_equal(bn_limits_look(probe, 1, &one, &err), 0);
+    assert_true(one.int8_macs_per_s == 1e30);
+    bn_limits_close(probe);
+    bn_limits_close(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_all),
         cmocka_unit_test(test_multiplies_all),
         cmocka_unit_test(test_measure),
+        cmocka_unit_test(test_looks),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }
