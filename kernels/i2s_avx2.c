@@ -1,32 +1,24 @@
 /* SPDX-License-Identifier: MIT
- * Ternary products with AVX2: maddubs multiplies unsigned codes by signed activations and adds pairs in
- * int16; the int16 sums are widened to int32 after every stretch that could fill them.
- *
- * The shape is that of the VNNI file: one vector reads rows in place, many vectors unpack a tile of rows
- * once. */
+ * Ternary products over tiles with AVX2: maddubs multiplies unsigned codes by four activations spread over
+ * all lanes and adds pairs in int16; these sums are widened to int32 after every stretch that could fill
+ * them. A 32-bit lane is a row, so no sums across lanes are needed. */
 #include "kernels/avx2.h"
+#include "kernels/pack.h"
 
 enum {
-    BLOCK = 128,        /* elements of a row that share 32 bytes */
-    GEMV_ROWS = 4,      /* rows that share the loaded activations */
-    GEMM_FROM_COLS = 6, /* fewer vectors do not repay the unpacking */
-    VECS = 2,           /* a tile: 2 vectors of 8 rows … */
-    TILE_COLS = 4,      /* … by 4 columns */
-    TILE_ROWS = 8 * VECS,
-    STEP = 4, /* elements of a row that one 32-bit lane holds */
-    BLOCK_STEPS = BLOCK / STEP,
-    DEPTH_BLOCKS = 8,    /* a tile is at most 1024 elements deep: 16 KiB unpacked */
+    VECS = BN_TILE_ROWS / 8, /* vectors of 8 rows */
+    GEMM_FROM_COLS = 3,      /* fewer vectors do not repay the unpacking */
+    PAIR = 2,                /* an inner product: 2 vectors of 8 rows … */
+    TILE_COLS = 4,           /* … by 4 columns, 8 sums in registers */
+    DEPTH = 384,             /* elements of a row that are unpacked at a time: 12 KiB a tile */
+    STEP = 4,                /* elements of a row that one 32-bit lane holds */
+    AHEAD_BYTES = 4096,      /* how far the stream of weights is fetched ahead */
     X_BYTES = 384 << 10, /* activations used by all tiles before the next ones: they stay in the L2 cache */
-    MIN_COLS = 64,       /* but not fewer columns: unpacking must pay */
+    MIN_COLS = 60,       /* but not fewer columns: unpacking must pay */
     /* A code is at most 3 and |x| at most 128, so a maddubs adds at most 768 to an int16: 42 fit. */
-    WIDEN_BLOCKS = 8, /* of 4 maddubs, one vector: 32 */
-    WIDEN_STEPS = 32, /* many vectors: a block */
+    WIDEN_PIECES = 8, /* of 4 maddubs: 32 */
+    WIDEN_STEPS = 32,
 };
-
-BN_INLINE __m256i load32(const void *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
 
 /* Sixteen sums in int16. Not __m256i, whose lanes gcc takes for 64 bits wide: it would copy every sum before
  * and after it is added to. */
@@ -42,77 +34,68 @@ BN_INLINE __m256i widen(words sum)
     return _mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
 }
 
-/* The codes of bit pair `shift` / 2 of each byte. */
-BN_INLINE __m256i codes(__m256i v, const int shift)
+/* The codes of the bit pair `shift` / 2 of each byte. */
+BN_INLINE __m256i codes_at(__m256i v, const int shift)
 {
     return _mm256_and_si256(_mm256_srli_epi16(v, shift), _mm256_set1_epi8(3));
 }
 
+BN_INLINE __m256i four_activations(const int8_t *x)
+{
+    int32_t four;
+
+    memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+BN_INLINE __m256i load32(const void *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
 /* ---- one vector ---- */
 
-BN_INLINE void gemv_rows(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t k,
-                         const int n_rows)
+BN_INLINE void gemv_tile(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows,
+                         size_t k)
 {
-    const size_t row_bytes = k / 4, n_blocks = k / BLOCK;
-    __m256i sum[GEMV_ROWS];
-    words part[GEMV_ROWS];
+    __m256i sum[VECS];
+    words part[VECS];
 
     BN_UNROLL
-    for (int r = 0; r < n_rows; r++)
-        sum[r] = _mm256_setzero_si256();
-    for (size_t b = 0; b < n_blocks; b += WIDEN_BLOCKS) {
-        const size_t end = n_blocks - b < WIDEN_BLOCKS ? n_blocks : b + WIDEN_BLOCKS;
+    for (int v = 0; v < VECS; v++)
+        sum[v] = _mm256_set1_epi32(-x_sum);
+    for (size_t i = 0; i < k; i += WIDEN_PIECES * BN_PIECE_I2S) {
+        const size_t end = k - i < WIDEN_PIECES * BN_PIECE_I2S ? k : i + WIDEN_PIECES * BN_PIECE_I2S;
 
         BN_UNROLL
-        for (int r = 0; r < n_rows; r++)
-            part[r] = (words){0};
-        for (size_t i = b; i < end; i++) {
-            const int8_t *xi = x + i * BLOCK;
-            const __m256i x0 = load32(xi), x1 = load32(xi + 32), x2 = load32(xi + 64), x3 = load32(xi + 96);
+        for (int v = 0; v < VECS; v++)
+            part[v] = (words){0};
+        for (size_t at = i; at < end; at += BN_PIECE_I2S, w += BN_PIECE_BYTES) {
+            const __m256i x0 = four_activations(x + at), x1 = four_activations(x + at + 4);
+            const __m256i x2 = four_activations(x + at + 8), x3 = four_activations(x + at + 12);
 
+            _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
+            _mm_prefetch((const char *)w + AHEAD_BYTES + 64, _MM_HINT_T0);
             BN_UNROLL
-            for (int r = 0; r < n_rows; r++) {
-                const uint8_t *p = w + (size_t)r * row_bytes + i * (BLOCK / 4);
-                const __m256i v = load32(p);
+            for (int v = 0; v < VECS; v++) {
+                const __m256i codes = load32(w + 32 * v);
 
-                _mm_prefetch((const char *)p + (size_t)n_rows * row_bytes, _MM_HINT_T0);
-                part[r] += (products(codes(v, 6), x0) + products(codes(v, 4), x1)) +
-                           (products(codes(v, 2), x2) + products(codes(v, 0), x3));
+                part[v] += (products(codes_at(codes, 6), x0) + products(codes_at(codes, 4), x1)) +
+                           (products(codes_at(codes, 2), x2) + products(codes_at(codes, 0), x3));
             }
         }
         BN_UNROLL
-        for (int r = 0; r < n_rows; r++)
-            sum[r] = _mm256_add_epi32(sum[r], widen(part[r]));
+        for (int v = 0; v < VECS; v++)
+            sum[v] = _mm256_add_epi32(sum[v], widen(part[v]));
     }
-    BN_UNROLL
-    for (int r = 0; r < n_rows; r++)
-        y[r] = sum8_int(sum[r]) - x_sum;
+    for (size_t v = 0; v < VECS && 8 * v < n_rows; v++)
+        _mm256_maskstore_epi32(y + 8 * v, lanes8(n_rows - 8 * v), sum[v]);
 }
 
 void i2s_gemv_avx2(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k)
 {
-    size_t r = 0;
-
-    for (; r + GEMV_ROWS <= n_rows; r += GEMV_ROWS)
-        gemv_rows(w + r * (k / 4), x, x_sum, y + r, k, GEMV_ROWS);
-    for (; r < n_rows; r++)
-        gemv_rows(w + r * (k / 4), x, x_sum, y + r, k, 1);
-}
-
-/* A few vectors: four rows at a time, which stay in the L1 cache from the first vector to the last. */
-BN_INLINE void gemm_few(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                        size_t n_rows, size_t k, size_t n_cols)
-{
-    size_t r = 0;
-
-    for (; r + GEMV_ROWS <= n_rows; r += GEMV_ROWS) {
-        for (size_t c = 0; c < n_cols; c++)
-            gemv_rows(w + r * (k / 4), x + c * k, x_sum[c], y + c * ldy + r, k, GEMV_ROWS);
-    }
-    for (; r < n_rows; r++) {
-        for (size_t c = 0; c < n_cols; c++)
-            gemv_rows(w + r * (k / 4), x + c * k, x_sum[c], y + c * ldy + r, k, 1);
-    }
+    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS)
+        gemv_tile(w + r * (k / 4), x, x_sum, y + r, n_rows - r, k);
 }
 
 /* ---- many vectors ---- */
@@ -122,24 +105,157 @@ struct part {
     const int8_t *x; /* column 0 at the start of the stretch; columns k apart */
     const int32_t *x_sum;
     int32_t *y; /* row 0 of the tile in column 0; columns ldy apart */
-    size_t k, ldy, n_cols, n_blocks;
+    size_t k, ldy, n_cols, n_steps;
     size_t n_rows;
     int first; /* the sums begin here, with -x_sum; else they continue from y */
 };
 
-/* Unpack one block of 8 rows: out[step * stride] holds four elements of each row, a row a lane. Rows beyond
- * the n_rows that there are repeat the last; their sums are not stored. */
-BN_INLINE void unpack_8_rows(const uint8_t *w, size_t row_bytes, size_t n_rows, __m256i *out, size_t stride)
+/* out[step][vector] holds four codes of each row. */
+BN_INLINE void unpack(const uint8_t *w, __m256i *out, size_t n_pieces)
 {
-    __m256i in[8], pair[8], quad[8];
+    for (size_t i = 0; i < n_pieces; i++, w += BN_PIECE_BYTES, out += 4 * VECS) {
+        _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + AHEAD_BYTES + 64, _MM_HINT_T0);
+        BN_UNROLL
+        for (int v = 0; v < VECS; v++) {
+            const __m256i codes = load32(w + 32 * v);
+
+            out[v] = codes_at(codes, 6);
+            out[VECS + v] = codes_at(codes, 4);
+            out[2 * VECS + v] = codes_at(codes, 2);
+            out[3 * VECS + v] = codes_at(codes, 0);
+        }
+    }
+}
+
+/* Two vectors of rows, from vector v on, by n_cols columns, from column c on. */
+BN_INLINE void pair_product(const __m256i *w, const struct part *part, size_t v, size_t c,
+                            const size_t n_cols)
+{
+    const int8_t *x = part->x + c * part->k;
+    const __m256i lanes[PAIR] = {lanes8(part->n_rows - 8 * v), part->n_rows > 8 * v + 8
+                                                                   ? lanes8(part->n_rows - 8 * v - 8)
+                                                                   : _mm256_setzero_si256()};
+    int32_t *y = part->y + c * part->ldy + 8 * v;
+    __m256i sum[TILE_COLS][PAIR];
+
+    for (size_t j = 0; j < n_cols; j++) {
+        for (int i = 0; i < PAIR; i++)
+            sum[j][i] = part->first ? _mm256_set1_epi32(-part->x_sum[c + j])
+                                    : _mm256_maskload_epi32(y + j * part->ldy + 8 * i, lanes[i]);
+    }
+    for (size_t s = 0; s < part->n_steps; s += WIDEN_STEPS) {
+        const size_t end = part->n_steps - s < WIDEN_STEPS ? part->n_steps : s + WIDEN_STEPS;
+        words sum16[TILE_COLS][PAIR];
+
+        BN_UNROLL
+        for (size_t j = 0; j < n_cols; j++)
+            sum16[j][0] = sum16[j][1] = (words){0};
+        for (size_t i = s; i < end; i++) {
+            const __m256i w0 = w[i * VECS + v], w1 = w[i * VECS + v + 1];
+
+            BN_UNROLL
+            for (size_t j = 0; j < n_cols; j++) {
+                const __m256i xj = four_activations(x + j * part->k + i * STEP);
+
+                sum16[j][0] += products(w0, xj);
+                sum16[j][1] += products(w1, xj);
+            }
+        }
+        BN_UNROLL
+        for (size_t j = 0; j < n_cols; j++) {
+            BN_UNROLL
+            for (int i = 0; i < PAIR; i++)
+                sum[j][i] = _mm256_add_epi32(sum[j][i], widen(sum16[j][i]));
+        }
+    }
+    for (size_t j = 0; j < n_cols; j++) {
+        for (int i = 0; i < PAIR; i++)
+            _mm256_maskstore_epi32(y + j * part->ldy + 8 * i, lanes[i], sum[j][i]);
+    }
+}
+
+/* All columns, in groups of as equal a size as can be. */
+BN_INLINE void all_columns(const __m256i *w, const struct part *part, size_t v)
+{
+    size_t groups = (part->n_cols + TILE_COLS - 1) / TILE_COLS;
+
+    for (size_t c = 0; groups > 0; groups--) {
+        size_t n = (part->n_cols - c + groups - 1) / groups;
+
+        if (n == 4)
+            pair_product(w, part, v, c, 4);
+        else if (n == 3)
+            pair_product(w, part, v, c, 3);
+        else
+            pair_product(w, part, v, c, 2);
+        c += n;
+    }
+}
+
+BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                         size_t n_rows, size_t k, size_t n_cols)
+{
+    __m256i unpacked[DEPTH / STEP * VECS];
+
+    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
+        for (size_t i = 0; i < k; i += DEPTH) {
+            const size_t depth = k - i < DEPTH ? k - i : DEPTH;
+            const struct part part = {
+                .x = x + i,
+                .x_sum = x_sum,
+                .y = y + r,
+                .k = k,
+                .ldy = ldy,
+                .n_cols = n_cols,
+                .n_steps = depth / STEP,
+                .n_rows = n_rows - r,
+                .first = i == 0,
+            };
+
+            unpack(w, unpacked, depth / BN_PIECE_I2S);
+            w += depth / BN_PIECE_I2S * BN_PIECE_BYTES;
+            for (size_t v = 0; v < VECS && 8 * v < part.n_rows; v += PAIR)
+                all_columns(unpacked, &part, v);
+        }
+    }
+}
+
+void i2s_gemm_avx2(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                   size_t n_rows, size_t k, size_t n_cols)
+{
+    size_t fit = X_BYTES / k, groups;
+
+    if (n_cols < GEMM_FROM_COLS) {
+        for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
+            for (size_t c = 0; c < n_cols; c++)
+                gemv_tile(w + r * (k / 4), x + c * k, x_sum[c], y + c * ldy + r, n_rows - r, k);
+        }
+        return;
+    }
+    fit = fit < MIN_COLS ? MIN_COLS : fit;
+    groups = (n_cols + fit - 1) / fit;
+    for (size_t c = 0; groups > 0; groups--) {
+        size_t n = (n_cols - c + groups - 1) / groups;
+
+        gemm_many(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);
+        c += n;
+    }
+}
+
+/* ---- into tiles ---- */
+
+/* Eight rows' blocks of 128 codes in file order (32 bytes, rows row_bytes apart) to a quarter of eight pieces
+ * at out, BN_PIECE_BYTES apart. In a file, byte 4 d + j of a block holds elements 4 d + j + 0, 32, 64 and 96;
+ * a piece wants elements that are 4 apart. With the rows' dword d in a vector (a lane is a row), piece 2 q +
+ * h, q = element / 32, takes bit pair q of dwords 4 h … 4 h + 3 into its bit pairs 0 … 3. */
+BN_INLINE void pack_block(const uint8_t *w, size_t row_bytes, size_t n_rows, uint8_t *out)
+{
+    __m256i in[8], pair[8], quad[8], dword[8];
 
     BN_UNROLL
-    for (size_t i = 0; i < 8; i++) {
-        const uint8_t *p = w + (i < n_rows ? i : n_rows - 1) * row_bytes;
-
-        _mm_prefetch((const char *)p + TILE_ROWS * row_bytes, _MM_HINT_T1); /* the next tile */
-        in[i] = load32(p);
-    }
+    for (size_t i = 0; i < 8; i++)
+        in[i] = i < n_rows ? load32(w + i * row_bytes) : _mm256_set1_epi8(BN_I2S_ZERO);
     /* transpose 4 rows by 4 dwords in each lane of 128 bits */
     BN_UNROLL
     for (int i = 0; i < 8; i += 2) {
@@ -153,153 +269,38 @@ BN_INLINE void unpack_8_rows(const uint8_t *w, size_t row_bytes, size_t n_rows, 
         quad[i + 2] = _mm256_unpacklo_epi64(pair[i + 1], pair[i + 3]);
         quad[i + 3] = _mm256_unpackhi_epi64(pair[i + 1], pair[i + 3]);
     }
-    /* lane 0 of quad[i] and quad[i + 4] is dword i of rows 0…7, lane 1 dword i + 4; byte p of the block holds
-     * elements p, p + 32, p + 64, p + 96 */
     BN_UNROLL
-    for (size_t i = 0; i < 8; i++) {
-        const __m256i a = quad[i % 4], b = quad[i % 4 + 4];
-        const __m256i v =
-            i < 4 ? _mm256_permute2x128_si256(a, b, 0x20) : _mm256_permute2x128_si256(a, b, 0x31);
-
-        out[i * stride] = codes(v, 6);
-        out[(i + 8) * stride] = codes(v, 4);
-        out[(i + 16) * stride] = codes(v, 2);
-        out[(i + 24) * stride] = codes(v, 0);
+    for (int i = 0; i < 4; i++) {
+        dword[i] = _mm256_permute2x128_si256(quad[i], quad[i + 4], 0x20);
+        dword[i + 4] = _mm256_permute2x128_si256(quad[i], quad[i + 4], 0x31);
     }
-}
-
-/* Sums of one block, in int16, added to the int32 sums of n_vecs * 8 rows by n_cols columns. */
-BN_INLINE void block_product(const __m256i *w, const int8_t *x, size_t k, __m256i (*sum)[TILE_COLS],
-                             const size_t n_vecs, const size_t n_cols)
-{
-    words part[VECS][TILE_COLS];
-
     BN_UNROLL
-    for (size_t v = 0; v < n_vecs; v++) {
+    for (int q = 0; q < 4; q++) {
         BN_UNROLL
-        for (size_t j = 0; j < n_cols; j++)
-            part[v][j] = (words){0};
-    }
-    for (size_t s = 0; s < WIDEN_STEPS; s++, w += n_vecs, x += STEP) {
-        BN_UNROLL
-        for (size_t j = 0; j < n_cols; j++) {
-            int32_t four;
-
-            memcpy(&four, x + j * k, sizeof four);
-            const __m256i xj = _mm256_set1_epi32(four);
+        for (int h = 0; h < 2; h++) {
+            __m256i piece = _mm256_setzero_si256();
 
             BN_UNROLL
-            for (size_t v = 0; v < n_vecs; v++)
-                part[v][j] += products(w[v], xj);
-        }
-    }
-    BN_UNROLL
-    for (size_t v = 0; v < n_vecs; v++) {
-        BN_UNROLL
-        for (size_t j = 0; j < n_cols; j++)
-            sum[v][j] = _mm256_add_epi32(sum[v][j], widen(part[v][j]));
-    }
-}
-
-/* n_vecs * 8 rows by n_cols columns, from column c on. */
-BN_INLINE void tile_product(const __m256i *w, const struct part *part, size_t c, const size_t n_vecs,
-                            const size_t n_cols)
-{
-    const int8_t *x = part->x + c * part->k;
-    __m256i sum[VECS][TILE_COLS];
-
-    for (size_t j = 0; j < n_cols; j++) {
-        for (size_t v = 0; v < n_vecs; v++) {
-            const int32_t *y = part->y + (c + j) * part->ldy + 8 * v;
-
-            sum[v][j] = part->first ? _mm256_set1_epi32(-part->x_sum[c + j])
-                                    : _mm256_maskload_epi32(y, lanes8(part->n_rows - 8 * v));
-        }
-    }
-    for (size_t b = 0; b < part->n_blocks; b++)
-        block_product(w + b * BLOCK_STEPS * n_vecs, x + b * BLOCK, part->k, sum, n_vecs, n_cols);
-    for (size_t j = 0; j < n_cols; j++) {
-        for (size_t v = 0; v < n_vecs; v++) {
-            int32_t *y = part->y + (c + j) * part->ldy + 8 * v;
-
-            _mm256_maskstore_epi32(y, lanes8(part->n_rows - 8 * v), sum[v][j]);
+            for (int p = 0; p < 4; p++)
+                piece = _mm256_or_si256(piece,
+                                        _mm256_slli_epi16(codes_at(dword[4 * h + p], 6 - 2 * q), 6 - 2 * p));
+            _mm256_storeu_si256((__m256i *)(void *)(out + (2 * q + h) * BN_PIECE_BYTES), piece);
         }
     }
 }
 
-/* All columns, in groups of as equal a size as can be. */
-BN_INLINE void all_columns(const __m256i *w, const struct part *part, const size_t n_vecs)
+void i2s_pack_avx2(const uint8_t *w, uint8_t *packed, size_t n_rows, size_t k)
 {
-    size_t groups = (part->n_cols + TILE_COLS - 1) / TILE_COLS;
-
-    for (size_t c = 0; groups > 0; groups--) {
-        size_t n = (part->n_cols - c + groups - 1) / groups;
-
-        if (n == 4)
-            tile_product(w, part, c, n_vecs, 4);
-        else if (n == 3)
-            tile_product(w, part, c, n_vecs, 3);
-        else if (n == 2)
-            tile_product(w, part, c, n_vecs, 2);
-        else
-            tile_product(w, part, c, n_vecs, 1);
-        c += n;
-    }
-}
-
-BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                         size_t n_rows, size_t k, size_t n_cols)
-{
-    __m256i unpacked[DEPTH_BLOCKS * BLOCK_STEPS * VECS];
     const size_t row_bytes = k / 4;
 
-    for (size_t r = 0; r < n_rows; r += TILE_ROWS) {
-        const size_t rows = n_rows - r < TILE_ROWS ? n_rows - r : TILE_ROWS, n_vecs = (rows + 7) / 8;
+    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
+        for (size_t b = 0; b < k / 128; b++) {
+            const uint8_t *from = w + r * row_bytes + b * 32;
+            uint8_t *to = packed + r * row_bytes + b * 8 * BN_PIECE_BYTES;
 
-        for (size_t b = 0; b < k / BLOCK; b += DEPTH_BLOCKS) {
-            const size_t blocks = k / BLOCK - b < DEPTH_BLOCKS ? k / BLOCK - b : DEPTH_BLOCKS;
-            const struct part part = {
-                .x = x + b * BLOCK,
-                .x_sum = x_sum,
-                .y = y + r,
-                .k = k,
-                .ldy = ldy,
-                .n_cols = n_cols,
-                .n_blocks = blocks,
-                .n_rows = rows,
-                .first = b == 0,
-            };
-
-            for (size_t v = 0; v < n_vecs; v++) {
-                const uint8_t *from = w + (r + 8 * v) * row_bytes + b * (BLOCK / 4);
-
-                for (size_t i = 0; i < blocks; i++)
-                    unpack_8_rows(from + i * (BLOCK / 4), row_bytes, rows - 8 * v,
-                                  unpacked + i * BLOCK_STEPS * n_vecs + v, n_vecs);
-            }
-            if (n_vecs == 2)
-                all_columns(unpacked, &part, 2);
-            else
-                all_columns(unpacked, &part, 1);
+            for (size_t v = 0; v < VECS; v++)
+                pack_block(from + 8 * v * row_bytes, row_bytes, n_rows - r > 8 * v ? n_rows - r - 8 * v : 0,
+                           to + 32 * v);
         }
-    }
-}
-
-void i2s_gemm_avx2(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                   size_t n_rows, size_t k, size_t n_cols)
-{
-    size_t fit = X_BYTES / k, groups;
-
-    if (n_cols < GEMM_FROM_COLS) {
-        gemm_few(w, x, x_sum, y, ldy, n_rows, k, n_cols);
-        return;
-    }
-    fit = fit < MIN_COLS ? MIN_COLS : fit;
-    groups = (n_cols + fit - 1) / fit;
-    for (size_t c = 0; groups > 0; groups--) {
-        size_t n = (n_cols - c + groups - 1) / groups;
-
-        gemm_many(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);
-        c += n;
     }
 }

@@ -58,6 +58,9 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
 {
     BN_USE(i2s_gemv, avx512vnni);
     BN_USE(i2s_gemm, avx512vnni);
+    BN_USE(i2s_pack, avx512vnni);
+    BN_USE(qk256_gemv, avx512vnni);
+    BN_USE(qk256_gemm, avx512vnni);
 }
 #endif
 
@@ -65,6 +68,8 @@ void bn_kernels_init_mock(struct bn_kernels *kernels)
 {
     BN_USE(i2s_gemv, mock);
     BN_USE(i2s_gemm, mock);
+    BN_USE(qk256_gemv, mock);
+    BN_USE(qk256_gemm, mock);
     BN_USE(f16_gemv, mock);
     BN_USE(bf16_gemv, mock);
     BN_USE(f32_gemv, mock);

@@ -18,13 +18,23 @@ struct bn_act {
 
 /* Every slot: X(slot, return type, parameters). A table slot has a function and its symbol's name. */
 #define BN_KERNEL_SLOTS(X)                                                                                   \
-    /* Ternary matrix by one quantised vector: y[r] = sum_i (code[r][i] - 1) * x[i], exact.                  \
-     * w: [n_rows][k] I2_S codes (docs/formats.md#i2_s), rows k/4 bytes apart, any alignment                 \
-     * x: [k] int8, k a positive multiple of 128; x_sum: sum of x; y: [n_rows], overwritten */               \
+    /* Ternary matrix in tiles by one quantised vector: y[r] = sum_i (code[r][i] - 1) * x[i], exact.         \
+     * w: tiles of n_rows rows of k codes (kernels/pack.h, I2S), any alignment                               \
+     * x: [k] int8, k a positive multiple of 16; x_sum: sum of x; y: [n_rows], overwritten */                \
     X(i2s_gemv, void,                                                                                        \
       (const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k))               \
     /* The same for n_cols vectors: x: [n_cols][k], y: [n_cols] rows, ldy elements apart (ldy >= n_rows) */  \
     X(i2s_gemm, void,                                                                                        \
+      (const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows,       \
+       size_t k, size_t n_cols))                                                                             \
+    /* n_rows rows from the order of files (below) into tiles: packed holds bn_pack_i2s_bytes(n_rows, k).    \
+     * k a positive multiple of 128. */                                                                      \
+    X(i2s_pack, void, (const uint8_t *w, uint8_t *packed, size_t n_rows, size_t k))                          \
+    /* The products with rows as files have them: k a positive multiple of 128, rows k / 4 bytes apart,      \
+     * I2_S codes (docs/formats.md#i2_s). */                                                                 \
+    X(qk256_gemv, void,                                                                                      \
+      (const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k))               \
+    X(qk256_gemm, void,                                                                                      \
       (const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows,       \
        size_t k, size_t n_cols))                                                                             \
     /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even   \

@@ -18,6 +18,17 @@ void i2s_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int3
         i2s_gemv_mock(w, x + c * k, x_sum[c], y + c * ldy, n_rows, k);
 }
 
+void qk256_gemv_mock(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows, size_t k)
+{
+    i2s_gemv_mock(w, x, x_sum, y, n_rows, k);
+}
+
+void qk256_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                     size_t n_rows, size_t k, size_t n_cols)
+{
+    i2s_gemm_mock(w, x, x_sum, y, ldy, n_rows, k, n_cols);
+}
+
 BN_INLINE void repeat(const float *x, float *y, size_t n_rows, size_t k)
 {
     for (size_t r = 0; r < n_rows; r++)

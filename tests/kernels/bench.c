@@ -43,16 +43,19 @@ static const struct shape shapes[] = {
     {BN_KERNEL_i2s_gemm, 2560, 2560, 33},     {BN_KERNEL_i2s_gemm, 2560, 2560, 64},
     {BN_KERNEL_i2s_gemm, 2560, 2560, 512},    {BN_KERNEL_i2s_gemm, 6912, 2560, 64},
     {BN_KERNEL_i2s_gemm, 2560, 6912, 64},     {BN_KERNEL_i2s_gemm, 640, 2560, 64},
-    {BN_KERNEL_i8_quantize, 1, 2560, 1},      {BN_KERNEL_i8_quantize, 1, 6912, 1},
-    {BN_KERNEL_i32_scale, 1, 6912, 1},        {BN_KERNEL_f16_gemv, 16032, 2560, 1},
-    {BN_KERNEL_bf16_gemv, 16032, 2560, 1},    {BN_KERNEL_f32_gemv, 8016, 2560, 1},
-    {BN_KERNEL_f16_to_f32, 1, 2560, 1},       {BN_KERNEL_f32_to_f16, 1, 2560, 1},
-    {BN_KERNEL_bf16_to_f32, 1, 2560, 1},      {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},
-    {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},      {BN_KERNEL_f32_add, 1, 2560, 1},
-    {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},    {BN_KERNEL_f32_silu_mul, 1, 6912, 1},
-    {BN_KERNEL_f32_rope_neox, 1, 128, 1},     {BN_KERNEL_f32_rope_norm, 1, 128, 1},
-    {BN_KERNEL_f16_attn_scores, 512, 128, 1}, {BN_KERNEL_f16_attn_values, 512, 128, 1},
-    {BN_KERNEL_f32_softmax, 1, 512, 1},       {BN_KERNEL_f32_argmax, 1, 128256, 1},
+    {BN_KERNEL_i2s_pack, 2560, 2560, 1},      {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
+    {BN_KERNEL_qk256_gemv, 2560, 6912, 1},    {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
+    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},   {BN_KERNEL_i8_quantize, 1, 2560, 1},
+    {BN_KERNEL_i8_quantize, 1, 6912, 1},      {BN_KERNEL_i32_scale, 1, 6912, 1},
+    {BN_KERNEL_f16_gemv, 16032, 2560, 1},     {BN_KERNEL_bf16_gemv, 16032, 2560, 1},
+    {BN_KERNEL_f32_gemv, 8016, 2560, 1},      {BN_KERNEL_f16_to_f32, 1, 2560, 1},
+    {BN_KERNEL_f32_to_f16, 1, 2560, 1},       {BN_KERNEL_bf16_to_f32, 1, 2560, 1},
+    {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},      {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},
+    {BN_KERNEL_f32_add, 1, 2560, 1},          {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},
+    {BN_KERNEL_f32_silu_mul, 1, 6912, 1},     {BN_KERNEL_f32_rope_neox, 1, 128, 1},
+    {BN_KERNEL_f32_rope_norm, 1, 128, 1},     {BN_KERNEL_f16_attn_scores, 512, 128, 1},
+    {BN_KERNEL_f16_attn_values, 512, 128, 1}, {BN_KERNEL_f32_softmax, 1, 512, 1},
+    {BN_KERNEL_f32_argmax, 1, 128256, 1},
 };
 
 enum { CACHE_STRIDE = 640 }; /* 5 heads of 128 */
@@ -62,6 +65,9 @@ static size_t weight_bytes(const struct shape *s)
     switch (s->slot) {
     case BN_KERNEL_i2s_gemv:
     case BN_KERNEL_i2s_gemm:
+    case BN_KERNEL_i2s_pack:
+    case BN_KERNEL_qk256_gemv:
+    case BN_KERNEL_qk256_gemm:
         return s->n_rows * s->k / 4;
     case BN_KERNEL_f16_gemv:
     case BN_KERNEL_bf16_gemv:
@@ -118,6 +124,15 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_i2s_gemm:
         f->i2s_gemm(w, o->q, o->sums, o->ints, rows, rows, n, s->n_cols);
+        break;
+    case BN_KERNEL_i2s_pack:
+        f->i2s_pack(w, (uint8_t *)o->y, rows, n);
+        break;
+    case BN_KERNEL_qk256_gemv:
+        f->qk256_gemv(w, o->q, 0, o->ints, rows, n);
+        break;
+    case BN_KERNEL_qk256_gemm:
+        f->qk256_gemm(w, o->q, o->sums, o->ints, rows, rows, n, s->n_cols);
         break;
     case BN_KERNEL_i8_quantize:
         f->i8_quantize(o->x, o->q, n);

@@ -42,8 +42,8 @@ static int8_t new_activation(struct check *c, enum fill fill, size_t i)
     }
 }
 
-/* Code j of a block of 128 lies in byte j mod 32 from bit 6 - 2 * (j div 32) on. */
-static void pack(const uint8_t *codes, uint8_t *w, size_t n)
+/* Files: code j of a block of 128 lies in byte j mod 32 from bit 6 - 2 * (j div 32) on. */
+static void pack_rows(const uint8_t *codes, uint8_t *w, size_t n)
 {
     memset(w, 0, n / 4);
     for (size_t e = 0; e < n; e++) {
@@ -53,9 +53,38 @@ static void pack(const uint8_t *codes, uint8_t *w, size_t n)
     }
 }
 
-/* One product, as GEMV (n_cols 0) or GEMM, in one layout. */
-static void product_case(struct check *c, size_t n_rows, size_t k, size_t n_cols, enum fill w_fill,
-                         enum fill x_fill)
+/* Tiles: code j of 16 lies in byte j mod 4 of the row's four in the piece, from bit 6 - 2 * (j div 4) on.
+ * Rows that the last tile has too many are `rest` in all their codes. */
+static void pack_tiles(const uint8_t *codes, uint8_t *w, size_t n_rows, size_t k, int rest)
+{
+    for (size_t r = 0; r < (n_rows + 31) / 32 * 32; r++) {
+        for (size_t i = 0; i < k; i++) {
+            size_t byte = r / 32 * 8 * k + i / 16 * 128 + r % 32 * 4 + i % 4, j = i % 16;
+            int code = r < n_rows ? codes[r * k + i] : rest;
+
+            w[byte] = (uint8_t)((j < 4 ? 0 : w[byte]) | code << (6 - 2 * (j / 4)));
+        }
+    }
+}
+
+enum order { ROWS, TILES };
+
+static void multiply(struct check *c, enum order order, bool gemv, const uint8_t *w, const int8_t *x,
+                     const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows, size_t k, size_t cols)
+{
+    const struct bn_kernels *f = c->kernels;
+
+    check_call(c);
+    if (gemv)
+        (order == TILES ? f->i2s_gemv : f->qk256_gemv)(w, x, x_sum[0], y, n_rows, k);
+    else
+        (order == TILES ? f->i2s_gemm : f->qk256_gemm)(w, x, x_sum, y, ldy, n_rows, k, cols);
+    check_done(c);
+}
+
+/* One product, as GEMV (n_cols 0) or GEMM, in one order of the codes. */
+static void product_case(struct check *c, enum order order, size_t n_rows, size_t k, size_t n_cols,
+                         enum fill w_fill, enum fill x_fill)
 {
     const bool gemv = n_cols == 0;
     const size_t cols = gemv ? 1 : n_cols, ldy = gemv ? n_rows : n_rows + check_below(c, 4);
@@ -65,24 +94,22 @@ static void product_case(struct check *c, size_t n_rows, size_t k, size_t n_cols
 
     check_case(c, "%zu rows, k %zu, %zu columns, ldy %zu, w %s, x %s", n_rows, k, cols, ldy,
                fill_names[w_fill], fill_names[x_fill]);
-    w = check_in(c, n_rows * k / 4, 1);
+    w = check_in(c, (order == TILES ? (n_rows + 31) / 32 * 32 : n_rows) * k / 4, 1);
     x = check_in(c, cols * k, 1);
     x_sum = check_in(c, cols, sizeof *x_sum);
     y = check_out(c, (cols - 1) * ldy + n_rows, sizeof *y);
     for (size_t i = 0; i < n_rows * k; i++)
         codes[i] = (uint8_t)new_code(c, w_fill, i);
-    pack(codes, w, n_rows * k);
+    if (order == TILES)
+        pack_tiles(codes, w, n_rows, k, (int)check_below(c, 4));
+    else
+        pack_rows(codes, w, n_rows * k);
     for (size_t j = 0; j < cols; j++) {
         x_sum[j] = 0;
         for (size_t i = 0; i < k; i++)
             x_sum[j] += x[j * k + i] = new_activation(c, x_fill, i);
     }
-    check_call(c);
-    if (gemv)
-        c->kernels->i2s_gemv(w, x, x_sum[0], y, n_rows, k);
-    else
-        c->kernels->i2s_gemm(w, x, x_sum, y, ldy, n_rows, k, cols);
-    check_done(c);
+    multiply(c, order, gemv, w, x, x_sum, y, ldy, n_rows, k, cols);
     for (size_t j = 0; j < cols; j++) {
         for (size_t r = 0; r < n_rows; r++) {
             int64_t sum = 0;
@@ -97,35 +124,83 @@ static void product_case(struct check *c, size_t n_rows, size_t k, size_t n_cols
     free(codes);
 }
 
-static size_t any_k(struct check *c)
+static size_t any_k(struct check *c, enum order order)
 {
     static const size_t usual[] = {128, 256, 384, 2560, 6912};
+    const size_t unit = order == TILES ? 16 : 128;
 
-    return check_below(c, 4) == 0 ? usual[check_below(c, 5)] : 128 * check_between(c, 1, 24);
+    return check_below(c, 4) == 0 ? usual[check_below(c, 5)] : unit * check_between(c, 1, 24 * 128 / unit);
 }
 
-void check_i2s_gemv(struct check *c)
+static void gemv_cases(struct check *c, enum order order)
 {
     for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
         for (int x = 0; x < N_FILLS && !check_failed(c); x++)
-            product_case(c, check_between(c, 9, 11), w == x ? 16384 : 6912, 0, (enum fill)w, (enum fill)x);
+            product_case(c, order, check_between(c, 9, 11), w == x ? 16384 : 6912, 0, (enum fill)w,
+                         (enum fill)x);
     }
     for (int i = 0; i < 150 && !check_failed(c); i++)
-        product_case(c, check_between(c, 1, 40), any_k(c), 0, (enum fill)check_below(c, N_FILLS),
-                     (enum fill)check_below(c, N_FILLS));
+        product_case(c, order, check_between(c, 1, 70), any_k(c, order), 0,
+                     (enum fill)check_below(c, N_FILLS), (enum fill)check_below(c, N_FILLS));
 }
 
-void check_i2s_gemm(struct check *c)
+static void gemm_cases(struct check *c, enum order order)
 {
     static const size_t cols[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 31, 33};
 
     for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
         for (int x = 0; x < N_FILLS && !check_failed(c); x++)
-            product_case(c, 17, w == x ? 16384 : 6912, cols[check_below(c, 14)], (enum fill)w, (enum fill)x);
+            product_case(c, order, check_between(c, 14, 35), w == x ? 4096 : 2560, cols[check_below(c, 14)],
+                         (enum fill)w, (enum fill)x);
     }
     for (int i = 0; i < 150 && !check_failed(c); i++)
-        product_case(c, check_between(c, 1, 110), any_k(c), cols[i % 14], (enum fill)check_below(c, N_FILLS),
-                     (enum fill)check_below(c, N_FILLS));
+        product_case(c, order, check_between(c, 1, 110), any_k(c, order), cols[i % 14],
+                     (enum fill)check_below(c, N_FILLS), (enum fill)check_below(c, N_FILLS));
+}
+
+void check_i2s_gemv(struct check *c)
+{
+    gemv_cases(c, TILES);
+}
+
+void check_i2s_gemm(struct check *c)
+{
+    gemm_cases(c, TILES);
+}
+
+void check_qk256_gemv(struct check *c)
+{
+    gemv_cases(c, ROWS);
+}
+
+void check_qk256_gemm(struct check *c)
+{
+    gemm_cases(c, ROWS);
+}
+
+void check_i2s_pack(struct check *c)
+{
+    for (int i = 0; i < 100 && !check_failed(c); i++) {
+        size_t n_rows = check_between(c, 1, 100), k = 128 * check_between(c, 1, i % 10 ? 8 : 54);
+        size_t n_tiles = (n_rows + 31) / 32;
+        uint8_t *codes = malloc(n_rows * k), *expected = malloc(n_tiles * 8 * k), *w, *packed;
+        enum fill fill = (enum fill)check_below(c, N_FILLS);
+
+        check_case(c, "%zu rows, k %zu, w %s", n_rows, k, fill_names[fill]);
+        w = check_in(c, n_rows * k / 4, 1);
+        packed = check_out(c, n_tiles * 8 * k, 1);
+        for (size_t j = 0; j < n_rows * k; j++)
+            codes[j] = (uint8_t)new_code(c, fill, j);
+        pack_rows(codes, w, n_rows * k);
+        pack_tiles(codes, expected, n_rows, k, 1);
+        check_call(c);
+        c->kernels->i2s_pack(w, packed, n_rows, k);
+        check_done(c);
+        for (size_t j = 0; j < n_tiles * 8 * k; j++)
+            check_int(c, "packed", j, packed[j], expected[j]);
+        free(codes);
+        free(expected);
+    }
 }
 
 /* ---- activations ---- */
