@@ -7,8 +7,10 @@
 
 #include <assert.h>
 
+#include "kernels/pack.h"
+
 enum {
-    UNIT = 16,                   /* rows; every cut is a multiple of it */
+    UNIT = BN_TILE_ROWS,         /* rows; every cut is a multiple of it */
     FLOAT_TILE_BYTES = 64 * 1024 /* of float weights that stay in the cache while the columns pass */
 };
 
@@ -65,12 +67,14 @@ static void multiply_ternary(const struct job *job, const struct bn_product *p, 
     size_t tile = BN_SESSION_PRODUCTS / job->n / UNIT * UNIT;
 
     for (size_t r = begin; r < end; r += tile) {
-        const uint8_t *rows = (const uint8_t *)w->data + r * (w->k / 4);
+        const uint8_t *rows = (const uint8_t *)w->packed + r * (w->k / 4); /* in tiles, too */
         size_t n_rows = bn_min_size(tile, end - r);
+        bool tiles = w->layout == BN_LAYOUT_I2S;
         if (job->n == 1)
-            k->i2s_gemv(rows, s->codes, s->act_sum[0], y, n_rows, w->k);
+            (tiles ? k->i2s_gemv : k->qk256_gemv)(rows, s->codes, s->act_sum[0], y, n_rows, w->k);
         else
-            k->i2s_gemm(rows, s->codes, s->act_sum, y, n_rows, n_rows, w->k, job->n);
+            (tiles ? k->i2s_gemm : k->qk256_gemm)(rows, s->codes, s->act_sum, y, n_rows, n_rows, w->k,
+                                                  job->n);
         for (size_t c = 0; c < job->n; c++) {
             float *out = p->out + c * w->n_rows + r;
             k->i32_scale(y + c * n_rows, out, s->act_scale[c], w->scale, n_rows);
@@ -126,7 +130,7 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
         size_t from = begin > first ? begin : first, to = bn_min_size(end, after);
         if (from < to) {
             size_t row = (from - first) * UNIT, row_end = bn_min_size((to - first) * UNIT, p->w->n_rows);
-            if (p->w->type == BN_TYPE_I2_S)
+            if (p->w->layout != BN_LAYOUT_FLOAT)
                 multiply_ternary(job, p, row, row_end, worker);
             else
                 multiply_float(job, p, row, row_end);
@@ -138,14 +142,17 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
 /* Weights are read once a call, inputs once, outputs written once; a multiply-add is two operations. */
 static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
 {
-    bool ternary = w->type == BN_TYPE_I2_S;
+    bool ternary = w->layout != BN_LAYOUT_FLOAT;
     uint64_t rows = w->n_rows, in = ternary ? 1 : sizeof(float);
 
     bn_scope_count(rows * bn_weight_row_bytes(w) + n * (w->k * in + rows * sizeof(float)),
                    2 * n * rows * w->k);
     bn_scope_demand(rows * bn_weight_row_bytes(w), ternary ? n * rows * w->k : 0);
     if (ternary) {
-        s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
+        if (w->layout == BN_LAYOUT_I2S)
+            s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
+        else
+            s->kernel_calls[n == 1 ? BN_KERNEL_qk256_gemv : BN_KERNEL_qk256_gemm]++;
         s->kernel_calls[BN_KERNEL_i32_scale] += n;
     } else if (w->type == BN_TYPE_F32) {
         s->kernel_calls[BN_KERNEL_f32_gemv] += n;
@@ -164,7 +171,7 @@ void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_produc
 
     assert(n >= 1 && n <= s->n_batch);
     for (size_t i = 0; i < n_products; i++)
-        ternary |= products[i].w->type == BN_TYPE_I2_S;
+        ternary |= products[i].w->layout != BN_LAYOUT_FLOAT;
     if (ternary)
         quantize(&job);
     bn_scope_enter(stage);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* ---- tensors ---- */
 
@@ -119,6 +118,8 @@ static int read_matrix(struct bn_model_loader *l, const char *stem, uint32_t k, 
         return -1;
     *w = (struct bn_weight){
         .data = t->data, .type = t->type, .n_rows = n_rows, .k = k, .scale = 1.0f, .extra_scale = 1.0f};
+    w->packed = t->data;
+    w->layout = t->type == BN_TYPE_I2_S ? BN_LAYOUT_QK256 : BN_LAYOUT_FLOAT;
     w->size_bytes = t->size_bytes;
     return t->type == BN_TYPE_I2_S ? read_scale(l, t, name, w) : 0;
 }
@@ -275,22 +276,6 @@ bool bn_model_is_ternary(const struct bn_model *m)
     return false;
 }
 
-/* Map the pages of the file now: faulting them in one by one would make the first token several times slower
- * than the others. A file beyond half of the memory is left to the kernel's own reading ahead. */
-static void read_in(const struct bn_map *map)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-    void *p = (void *)(uintptr_t)map->p;
-
-    if (!map->p)
-        return;
-    madvise(p, map->n, MADV_WILLNEED);
-#ifdef MADV_POPULATE_READ
-    if (pages > 0 && page_bytes > 0 && map->n / (size_t)page_bytes < (size_t)pages / 2)
-        madvise(p, map->n, MADV_POPULATE_READ); /* older kernels refuse it: then pages come when touched */
-#endif
-}
-
 static int load(struct bn_model *model, struct bn_err *err)
 {
     struct bn_model_loader l = {.model = model, .gguf = &model->gguf, .err = err};
@@ -312,10 +297,7 @@ int bn_model_load(struct bn_model *model, const char *path, struct bn_err *err)
     memset(model, 0, sizeof *model);
     if (bn_gguf_open(&model->gguf, path, err) != 0)
         return -1;
-    if (load(model, err) != 0)
-        return -1;
-    read_in(&model->gguf.map);
-    return 0;
+    return load(model, err);
 }
 
 int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, const char *label,
@@ -329,6 +311,8 @@ int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, co
 
 void bn_model_close(struct bn_model *model)
 {
+    if (model->packed)
+        munmap(model->packed, model->packed_bytes);
     bn_gguf_close(&model->gguf);
     memset(model, 0, sizeof *model);
 }

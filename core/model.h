@@ -16,9 +16,18 @@ enum bn_rope {
     BN_ROPE_NORM, /* pairs (2j, 2j + 1) */
 };
 
-/* One weight matrix, used in place from the file: [n_rows][k], k contiguous. */
+/* How a weight matrix lies in the memory that the products read. */
+enum bn_layout {
+    BN_LAYOUT_FLOAT, /* rows as in the file: F16, BF16 or F32 */
+    BN_LAYOUT_QK256, /* ternary rows as in the file */
+    BN_LAYOUT_I2S,   /* ternary, in tiles (kernels/pack.h) */
+};
+
+/* One weight matrix: [n_rows][k], k contiguous in the file. */
 struct bn_weight {
-    const void *data;
+    const void *data;   /* in the file */
+    const void *packed; /* in the order of `layout`: data itself, or what bn_model_prepare made of it */
+    enum bn_layout layout;
     uint32_t type; /* BN_TYPE_I2_S (k a multiple of 128), BN_TYPE_F16, BN_TYPE_BF16 or BN_TYPE_F32 */
     uint32_t n_rows, k;
     float scale;       /* of an I2_S tensor: finite, > 0; else 1 */
@@ -54,14 +63,17 @@ struct bn_model {
     struct bn_weight lm_head;   /* the same unless the file has output.weight */
     const float *output_norm;   /* [n_embd] */
     struct bn_layer *layers;    /* [n_layer] */
-    uint64_t weight_bytes;      /* of all tensors */
+    void *packed;               /* what bn_model_prepare made; NULL = nothing */
+    size_t packed_bytes;
+    uint64_t weight_bytes; /* of all tensors */
     uint64_t
         bytes_per_token; /* weights that one decoded token reads: all but the embedding, of which one row */
 };
 
-/* Load a file, or bytes that stay valid until close (`label` stands for the path in messages). Pages of a
- * file are read in now rather than during the first token. Architectures: bitnet-b1.58, bitnet-25, bitnet,
- * llama. 0, or -1 with one line: file, key or tensor, what was found and what was expected. */
+/* Load a file, or bytes that stay valid until close (`label` stands for the path in messages). Every weight
+ * has the layout of the file: ready to run, but faster once prepared (core/prepare.h). Architectures:
+ * bitnet-b1.58, bitnet-25, bitnet, llama. 0, or -1 with one line: file, key or tensor, what was found and
+ * what was expected. */
 int bn_model_load(struct bn_model *model, const char *path, struct bn_err *err);
 int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, const char *label,
                          struct bn_err *err);

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "core/builtin.h"
+#include "core/prepare.h"
 #include "core/scope.h"
 #include "kernels/cpu.h"
 
 const struct bn_choice bn_engine_kernels[] = {
-    {"i2s", "ternary I2_S weights, the best instructions of this CPU"},
+    {"i2s", "ternary weights in tiles, one stream of memory (auto)"},
+    {"qk256", "ternary weights as they lie in the file: no copy"},
     {"mock", "products that compute nothing: to prove that profiles show them"},
     {0},
 };
@@ -87,17 +89,21 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
     int status = o->model ? bn_model_load(&e->model, o->model, err)
                           : bn_model_load_memory(&e->model, builtin.p, builtin.n, BN_BUILTIN_LABEL, err);
 
+    bool qk256 = strcmp(o->kernel, "qk256") == 0, tiles = strcmp(o->kernel, "i2s") == 0;
+
     if (status != 0)
         return -1;
-    e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
-    bn_scope_count(e->model.gguf.size_bytes, 0);
-    if (!bn_model_is_ternary(&e->model) && strcmp(o->kernel, "i2s") == 0)
-        return bn_err_set(err, "%s: --kernel i2s: the model has %s weights, I2_S expected",
-                          e->model.gguf.path, e->model.format);
+    if (!bn_model_is_ternary(&e->model) && (tiles || qk256))
+        return bn_err_set(err, "%s: --kernel %s: the model has %s weights, ternary ones expected",
+                          e->model.gguf.path, o->kernel, e->model.format);
     if (o->n_ctx > e->model.n_ctx)
         return bn_err_set(err, "%s: --ctx %u: the model's context is %u", e->model.gguf.path, o->n_ctx,
                           e->model.n_ctx);
-    e->kernel = strcmp(o->kernel, "mock") == 0 ? "mock" : e->model.format;
+    if (bn_model_prepare(&e->model, &e->kernels, e->pool, qk256 ? BN_LAYOUT_QK256 : BN_LAYOUT_I2S, err) != 0)
+        return -1;
+    bn_scope_count(e->model.gguf.size_bytes, 0);
+    e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
+    e->kernel = strcmp(o->kernel, "mock") == 0 ? "mock" : qk256 ? "qk256" : e->model.format;
     return 0;
 }
 

@@ -35,15 +35,18 @@ static double token_ms(struct bn_generator *g, double q)
 /* The symbol that does the products of the layers, as the table has it. */
 static const char *product_symbol(const struct bn_run_report *r)
 {
-    enum bn_kernel_slot slot = BN_KERNEL_i2s_gemv;
+    const struct bn_weight *w = &r->model->layers[0].gate;
 
-    if (!bn_model_is_ternary(r->model)) {
-        uint32_t type = r->model->layers[0].gate.type;
-        slot = type == BN_TYPE_F32   ? BN_KERNEL_f32_gemv
-               : type == BN_TYPE_F16 ? BN_KERNEL_f16_gemv
-                                     : BN_KERNEL_bf16_gemv;
+    switch (w->layout) {
+    case BN_LAYOUT_I2S:
+        return r->kernels->symbol[BN_KERNEL_i2s_gemv];
+    case BN_LAYOUT_QK256:
+        return r->kernels->symbol[BN_KERNEL_qk256_gemv];
+    default:
+        return r->kernels->symbol[w->type == BN_TYPE_F32   ? BN_KERNEL_f32_gemv
+                                  : w->type == BN_TYPE_F16 ? BN_KERNEL_f16_gemv
+                                                           : BN_KERNEL_bf16_gemv];
     }
-    return r->kernels->symbol[slot];
 }
 
 /* ---- the speed line ---- */

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "core/prepare.h"
 #include "core/reference.h"
 #include "kernels/cpu.h"
 
@@ -31,6 +32,8 @@ static inline void open_engine(struct engine *e, const char *path, unsigned cpu_
         fail_msg("%s", err.msg);
     bn_kernels_init(&e->kernels, cpu_flags);
     assert_int_equal(bn_pool_open(&e->pool, n_threads, &err), 0);
+    if (bn_model_prepare(&e->model, &e->kernels, e->pool, BN_LAYOUT_I2S, &err) != 0)
+        fail_msg("%s", err.msg);
     assert_int_equal(bn_session_open(&e->session, &e->model, &e->kernels, e->pool, e->model.n_ctx, &err), 0);
 }
 

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ * Preparing a model: one list of pieces of work, of a megabyte or so each, shared by all threads. A piece is
+ * read in, brought into its layout, and its pages of the file are given back. */
+#include "core/prepare.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/pack.h"
+
+enum {
+    PIECE_BYTES = 2 << 20,
+    HUGE_PAGE = 2 << 20,
+    MATRICES_A_LAYER = 7,
+};
+
+/* Rows of one matrix that are done in one go. */
+struct piece {
+    struct bn_weight *w;
+    uint8_t *to; /* the matrix's tiles; NULL = stays in the file */
+    size_t row, n_rows;
+};
+
+struct job {
+    const struct bn_kernels *kernels;
+    const struct bn_map *map; /* of the file; p NULL = it is not a file */
+    size_t page_bytes;
+    bool read_in; /* the file fits in memory */
+    struct piece *pieces;
+    size_t n_pieces, n_alloc;
+};
+
+/* ---- the pieces ---- */
+
+static void add_pieces(struct job *job, struct bn_weight *w, uint8_t *to)
+{
+    size_t rows = PIECE_BYTES / bn_weight_row_bytes(w) / BN_TILE_ROWS * BN_TILE_ROWS;
+
+    rows = rows ? rows : BN_TILE_ROWS;
+    for (size_t r = 0; r < w->n_rows; r += rows) {
+        if (job->n_pieces == job->n_alloc) {
+            job->n_alloc = job->n_alloc ? 2 * job->n_alloc : 256;
+            job->pieces = bn_xrealloc(job->pieces, job->n_alloc * sizeof *job->pieces);
+        }
+        job->pieces[job->n_pieces++] = (struct piece){w, to, r, bn_min_size(rows, w->n_rows - r)};
+    }
+}
+
+/* The pages that lie in bytes [from, from + n) of the file, whole (inner) or touched. */
+static void advise(const struct job *job, const uint8_t *from, size_t n, bool inner, int advice)
+{
+    uintptr_t page = job->page_bytes, begin = (uintptr_t)from, end = begin + n;
+
+    begin = inner ? (begin + page - 1) / page * page : begin / page * page;
+    end = inner ? end / page * page : (end + page - 1) / page * page;
+    if (begin < end)
+        madvise((void *)begin, end - begin, advice); /* a hint: what it does not do, page faults do */
+}
+
+static void do_pieces(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct job *job = arg;
+
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        const struct piece *p = &job->pieces[i];
+        size_t row_bytes = (size_t)bn_weight_row_bytes(p->w), at = p->row * row_bytes;
+        const uint8_t *from = (const uint8_t *)p->w->data + at;
+#ifdef MADV_POPULATE_READ
+        if (job->map->p && job->read_in)
+            advise(job, from, p->n_rows * row_bytes, false, MADV_POPULATE_READ);
+#endif
+        if (!p->to)
+            continue;
+        job->kernels->i2s_pack(from, p->to + at, p->n_rows, p->w->k);
+        if (job->map->p)
+            advise(job, from, p->n_rows * row_bytes, true, MADV_DONTNEED);
+    }
+}
+
+/* ---- the model ---- */
+
+static size_t packed_bytes(const struct bn_weight *w)
+{
+    return bn_round_up(bn_pack_i2s_bytes(w->n_rows, w->k), 64);
+}
+
+static void matrices(struct bn_layer *l, struct bn_weight *all[MATRICES_A_LAYER])
+{
+    struct bn_weight *in_order[] = {&l->q, &l->k, &l->v, &l->output, &l->gate, &l->up, &l->down};
+
+    memcpy(all, in_order, sizeof in_order);
+}
+
+/* Room for all tiles, in huge pages where there are such: a product reads megabytes in sequence. */
+static int allocate(struct bn_model *m, struct bn_err *err)
+{
+    struct bn_weight *all[MATRICES_A_LAYER];
+    size_t total = 0;
+
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        matrices(&m->layers[i], all);
+        for (int w = 0; w < MATRICES_A_LAYER; w++)
+            total += all[w]->type == BN_TYPE_I2_S ? packed_bytes(all[w]) : 0;
+    }
+    if (total == 0)
+        return 0;
+    void *p = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return bn_err_set(err, "%s: no memory for %zu MiB of prepared weights: %s", m->gguf.path, total >> 20,
+                          strerror(errno));
+    if (total >= HUGE_PAGE)
+        madvise(p, total, MADV_HUGEPAGE);
+    m->packed = p;
+    m->packed_bytes = total;
+    return 0;
+}
+
+/* A file beyond half of the memory is not read in: the kernel's own reading ahead knows better. */
+static bool fits_memory(size_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && page_bytes > 0 && bytes / (size_t)page_bytes < (size_t)pages / 2;
+}
+
+int bn_model_prepare(struct bn_model *m, const struct bn_kernels *kernels, struct bn_pool *pool,
+                     enum bn_layout ternary, struct bn_err *err)
+{
+    struct job job = {.kernels = kernels, .map = &m->gguf.map};
+    size_t used = 0;
+
+    job.page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    job.read_in = fits_memory(m->gguf.map.n);
+    if (ternary == BN_LAYOUT_I2S && allocate(m, err) != 0)
+        return -1;
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        struct bn_weight *all[MATRICES_A_LAYER];
+        matrices(&m->layers[i], all);
+        for (int w = 0; w < MATRICES_A_LAYER; w++) {
+            bool pack = m->packed && all[w]->type == BN_TYPE_I2_S;
+            uint8_t *to = pack ? (uint8_t *)m->packed + used : NULL;
+            add_pieces(&job, all[w], to);
+            used += pack ? packed_bytes(all[w]) : 0;
+        }
+    }
+    add_pieces(&job, &m->embedding, NULL);
+    if (m->lm_head.data != m->embedding.data)
+        add_pieces(&job, &m->lm_head, NULL);
+    bn_pool_run(pool, do_pieces, &job, job.n_pieces, 1, m->weight_bytes * 2);
+    for (size_t i = 0; i < job.n_pieces; i++) {
+        const struct piece *p = &job.pieces[i];
+        if (p->to) {
+            p->w->packed = p->to;
+            p->w->layout = BN_LAYOUT_I2S;
+        }
+    }
+    free(job.pieces);
+    return 0;
+}
