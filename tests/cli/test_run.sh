@@ -120,7 +120,7 @@ fails "unknown option" 2 "unrecognized option '--bogus'" run --bogus
 fails "argument" 2 "unexpected argument 'x'" run x
 fails "threads" 2 "'0' is not a whole number from 1 to 256" run --threads 0
 fails "temperature" 2 "'warm' is not a number" run --temperature warm
-fails "unknown kernel" 2 "'tl9' is none of auto, i2s, mock" run --kernel tl9
+fails "unknown kernel" 2 "'tl9' is none of auto, i2s, qk256, mock" run --kernel tl9
 fails "unknown CPU flag" 2 "this machine has no 'avx9'" run --cpu avx9
 fails "greedy and chance" 2 "goes with none of" run --greedy --top-k 3
 fails "two prompts" 2 "one of them" run -p a --prompt-file b
@@ -142,7 +142,7 @@ fails "a prompt longer than the context" 1 "^bnprof: the prompt has 11 tokens, t
     run --ctx 10 -p '1+1+1+1+1+'
 fails "built-in prompts longer than the context" 1 "the context holds 2" run --ctx 2
 fails "no turn in this vocabulary" 1 "no <.eot_id.>" run --chat -p hello
-fails "ternary kernels without ternary weights" 1 "I2_S expected" run --model "$stories" --kernel i2s -p a
+fails "ternary kernels without ternary weights" 1 "ternary ones expected" run --model "$stories" --kernel i2s -p a
 if [ -e /dev/full ]; then
     run -p '2+2=' -n 2 >/dev/full 2>err.txt
     [ $? = 1 ] && [ "$(cat err.txt)" = "bnprof: standard output: No space left on device" ] && ok "disk full" ||
