@@ -36,10 +36,12 @@ static void lay_out(struct bn_session *s, struct layout *l)
              n_kv = (uint64_t)m->n_head_kv * m->head_dim;
     uint64_t widest = n_q > m->n_ff ? n_q : m->n_ff;
     uint64_t n_cache = m->n_layer * n_kv; /* at most 2^12 * 2^24 */
+    uint64_t n_chunks = (s->n_ctx + BN_SESSION_CHUNK - 1) / BN_SESSION_CHUNK;
+    uint64_t n_group = m->n_head / m->n_head_kv, n_threads = bn_pool_threads(s->pool);
 
     widest = widest > m->n_embd ? widest : m->n_embd;
-    s->k_cache = take(l, n_cache * s->n_ctx, sizeof *s->k_cache);
-    s->v_cache = take(l, n_cache * s->n_ctx, sizeof *s->v_cache);
+    s->kv.keys = take(l, n_cache * s->kv.n_positions, sizeof *s->kv.keys);
+    s->kv.values = take(l, n_cache * s->kv.n_positions, sizeof *s->kv.values);
     s->rope_cos = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_cos);
     s->rope_sin = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_sin);
     s->x = take(l, n * m->n_embd, sizeof *s->x);
@@ -53,10 +55,15 @@ static void lay_out(struct bn_session *s, struct layout *l)
     s->codes = take(l, n * widest, sizeof *s->codes);
     s->act_scale = take(l, n, sizeof *s->act_scale);
     s->act_sum = take(l, n, sizeof *s->act_sum);
-    s->products = take(l, (uint64_t)bn_pool_threads(s->pool) * BN_SESSION_PRODUCTS, sizeof *s->products);
-    s->n_scores = (size_t)m->n_head * bn_round_up(s->n_ctx, ALIGN);
+    s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
+    s->packed =
+        take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof *s->packed);
+    s->n_scores = (size_t)m->n_head * bn_session_score_stride(s->n_ctx);
     s->n_scores = s->n_scores > BN_SESSION_SCORES ? s->n_scores : BN_SESSION_SCORES;
     s->scores = take(l, s->n_scores, sizeof *s->scores);
+    s->gathered = take(l, n_threads * BN_ATTN_QUERIES, m->head_dim * sizeof *s->gathered);
+    s->n_split = n_group > BN_ATTN_QUERIES ? n_group : BN_ATTN_QUERIES;
+    s->parts = take(l, n_chunks * m->n_head_kv * s->n_split, m->head_dim * sizeof *s->parts);
     s->logits = take(l, m->n_vocab, sizeof *s->logits);
 }
 
@@ -84,12 +91,18 @@ static void fill_rope(void *arg, size_t begin, size_t end, unsigned worker)
 /* ---- open and close ---- */
 
 int bn_session_open(struct bn_session *s, const struct bn_model *model, const struct bn_kernels *kernels,
-                    struct bn_pool *pool, uint32_t n_ctx, struct bn_err *err)
+                    struct bn_pool *pool, const struct bn_session_options *options, struct bn_err *err)
 {
+    uint32_t n_ctx = options->n_ctx;
     struct layout measure = {NULL, 0, false}, place = {NULL, 0, false};
 
     assert(n_ctx >= 1 && n_ctx <= model->n_ctx);
     *s = (struct bn_session){.model = model, .kernels = kernels, .pool = pool, .n_ctx = n_ctx};
+    s->kv = (struct bn_kv_cache){.type = options->kv,
+                                 .n_layer = model->n_layer,
+                                 .n_head_kv = model->n_head_kv,
+                                 .head_dim = model->head_dim,
+                                 .n_positions = bn_round_up(n_ctx, BN_ATTN_TILE)};
     s->n_batch = n_ctx < BN_SESSION_BATCH ? n_ctx : BN_SESSION_BATCH;
     lay_out(s, &measure);
     if (measure.overflow)

@@ -4,6 +4,7 @@
 #ifndef CORE_SESSION_H
 #define CORE_SESSION_H
 
+#include "core/kv_cache.h"
 #include "core/model.h"
 #include "core/pool.h"
 #include "kernels/kernels.h"
@@ -12,6 +13,12 @@ enum {
     BN_SESSION_BATCH = 128,          /* columns of a prompt that go through the layers together */
     BN_SESSION_PRODUCTS = 16 * 1024, /* int32 results that a thread holds before they are scaled: 64 KiB */
     BN_SESSION_SCORES = 1024 * 1024, /* attention scores held at a time, at least a position's: 4 MiB */
+    BN_SESSION_CHUNK = 256,          /* positions whose values are added up before they join the others' */
+};
+
+struct bn_session_options {
+    uint32_t n_ctx; /* positions: 1 … model->n_ctx */
+    enum bn_kv_type kv;
 };
 
 struct bn_session {
@@ -22,8 +29,8 @@ struct bn_session {
     uint32_t n_batch; /* columns that one bn_forward takes */
     uint32_t n_past;  /* positions in the cache */
 
-    uint16_t *k_cache, *v_cache; /* f16 [n_layer][n_head_kv][n_ctx][head_dim] */
-    float *rope_cos, *rope_sin;  /* [n_ctx][n_rot / 2] */
+    struct bn_kv_cache kv;
+    float *rope_cos, *rope_sin; /* [n_ctx][n_rot / 2] */
 
     float *x;          /* [n_batch][n_embd]: the residual stream */
     float *h;          /* [n_batch][n_embd]: normed input of a block's half, then its output */
@@ -35,31 +42,35 @@ struct bn_session {
     float *act_scale;  /* [n_batch] */
     int32_t *act_sum;  /* [n_batch] */
     int32_t *products; /* [threads][BN_SESSION_PRODUCTS] */
+    float *packed;     /* [n_head_kv][queries / BN_ATTN_QUERIES][head_dim][BN_ATTN_QUERIES] */
     float *scores;     /* [n_scores] */
     size_t n_scores;
-    float *logits; /* [n_vocab] */
+    float *gathered; /* [threads][BN_ATTN_QUERIES][head_dim] */
+    float *parts;    /* [n_head_kv][n_ctx / BN_SESSION_CHUNK][n_split][head_dim] */
+    size_t n_split;  /* queries of a key/value head up to which the chunks are spread over the threads */
+    float *logits;   /* [n_vocab] */
 
     uint64_t kernel_calls[BN_KERNEL_COUNT]; /* by slot: a matrix, row or head that it was applied to */
     void *memory;
     size_t memory_bytes;
 };
 
-/* n_ctx: 1 … model->n_ctx. model, kernels and pool must outlive the session.
+/* model, kernels and pool must outlive the session, options need not.
  * 0, or -1 with a message when the memory cannot be had. */
 int bn_session_open(struct bn_session *session, const struct bn_model *model,
-                    const struct bn_kernels *kernels, struct bn_pool *pool, uint32_t n_ctx,
-                    struct bn_err *err);
+                    const struct bn_kernels *kernels, struct bn_pool *pool,
+                    const struct bn_session_options *options, struct bn_err *err);
 /* Accepts a zeroed and a closed session. */
 void bn_session_close(struct bn_session *session);
 
 /* Forget the sequence: the next token stands at position 0. */
 void bn_session_reset(struct bn_session *session);
 
-/* The cache of one key/value head: rows of head_dim values, one a position. */
-static inline uint16_t *bn_session_head(const struct bn_session *s, uint16_t *cache, uint32_t layer,
-                                        uint32_t head)
+/* Floats from a row of scores to the next: whole tiles, and a cache line more, because rows a power of two
+ * apart would crowd into a few sets of the cache. */
+static inline size_t bn_session_score_stride(size_t n_positions)
 {
-    return cache + ((size_t)layer * s->model->n_head_kv + head) * s->n_ctx * s->model->head_dim;
+    return bn_round_up(n_positions, BN_ATTN_TILE) + 16;
 }
 
 #endif

@@ -1,103 +1,144 @@
 /* SPDX-License-Identifier: MIT
- * Attention of one head over a cache in F16, along the head's values 16 at a time. */
+ * Attention of a few queries over a cache in F16, 32 values of the cache at a time: scores along the
+ * positions, values along the head's dimensions. A key or value is converted once for all queries. */
+#include "kernels/attn.h"
 #include "kernels/avx512.h"
 
-/* Positions done together. Scores share the loaded query; values are added up before their sum joins the
- * output, so that rounding errors grow with n_pos / 8. */
-enum { TILE = 8 };
+enum { AHEAD_BYTES = 4096 }; /* how far the keys, one sequential stream, are fetched ahead */
 
-/* Eight vectors of 16 sums to eight sums. */
-BN_INLINE __m256 sum_lanes_of_8(const __m512 *v)
+/* ---- scores ---- */
+
+BN_INLINE void score_queries(const float *q, const uint16_t *k, float *s, size_t lds, size_t d,
+                             const size_t n)
 {
-    __m256 half[8], low, high;
+    __m512 low[BN_ATTN_QUERIES], high[BN_ATTN_QUERIES];
 
     BN_UNROLL
-    for (int i = 0; i < 8; i++)
-        half[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i]), _mm512_extractf32x8_ps(v[i], 1));
-    low = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
-    high = _mm256_hadd_ps(_mm256_hadd_ps(half[4], half[5]), _mm256_hadd_ps(half[6], half[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
-}
+    for (size_t j = 0; j < n; j++)
+        low[j] = high[j] = _mm512_setzero_ps();
+    for (size_t i = 0; i < d; i++, q += BN_ATTN_QUERIES, k += BN_ATTN_TILE) {
+        const __m512 k_low = load_f16x16(k, 0xffff), k_high = load_f16x16(k + 16, 0xffff);
 
-/* sum[p] += k[p][i…] * q[i…] for n positions; the next tile's keys are fetched ahead. */
-BN_INLINE void score_step(const float *q, const uint16_t *k, size_t stride, size_t i, __mmask16 lanes,
-                          __m512 *sum, const size_t n)
-{
-    const __m512 qi = _mm512_maskz_loadu_ps(lanes, q + i);
+        _mm_prefetch((const char *)k + AHEAD_BYTES, _MM_HINT_T0);
+        BN_UNROLL
+        for (size_t j = 0; j < n; j++) {
+            const __m512 qj = _mm512_set1_ps(q[j]);
 
+            low[j] = _mm512_fmadd_ps(k_low, qj, low[j]);
+            high[j] = _mm512_fmadd_ps(k_high, qj, high[j]);
+        }
+    }
     BN_UNROLL
-    for (size_t p = 0; p < n; p++) {
-        const uint16_t *at = k + p * stride + i;
-
-        _mm_prefetch((const char *)(at + TILE * stride), _MM_HINT_T0);
-        sum[p] = _mm512_fmadd_ps(load_f16x16(at, lanes), qi, sum[p]);
+    for (size_t j = 0; j < n; j++) {
+        _mm512_storeu_ps(s + j * lds, low[j]);
+        _mm512_storeu_ps(s + j * lds + 16, high[j]);
     }
 }
 
-/* A score is summed in the same order however many positions are done together. */
-BN_INLINE void score_tile(const float *q, const uint16_t *k, size_t stride, float *s, size_t d, float scale,
-                          const size_t n)
+/* All queries' sums must fit the registers: how many there are is known where the loops are unrolled. */
+BN_INLINE void score_tile(const float *q, size_t n_q, const uint16_t *k, float *s, size_t lds, size_t d)
 {
-    __m512 sum[TILE];
-    size_t i = 0;
-
-    BN_UNROLL
-    for (int p = 0; p < TILE; p++)
-        sum[p] = _mm512_setzero_ps();
-    for (; i + 16 <= d; i += 16)
-        score_step(q, k, stride, i, 0xffff, sum, n);
-    if (i < d)
-        score_step(q, k, stride, i, lanes16(d - i), sum, n);
-    _mm256_mask_storeu_ps(s, (__mmask8)((1u << n) - 1),
-                          _mm256_mul_ps(sum_lanes_of_8(sum), _mm256_set1_ps(scale)));
-}
-
-void f16_attn_scores_avx512(const float *q, const uint16_t *k, size_t stride, float *s, size_t n_pos,
-                            size_t d, float scale)
-{
-    size_t p = 0;
-
-    for (; p + TILE <= n_pos; p += TILE)
-        score_tile(q, k + p * stride, stride, s + p, d, scale, TILE);
-    for (; p < n_pos; p++)
-        score_tile(q, k + p * stride, stride, s + p, d, scale, 1);
-}
-
-BN_INLINE void value_step(const float *a, const uint16_t *v, size_t stride, float *out, size_t i,
-                          __mmask16 lanes, const size_t n)
-{
-    __m512 sum = _mm512_setzero_ps();
-
-    BN_UNROLL
-    for (size_t p = 0; p < n; p++) {
-        const uint16_t *at = v + p * stride + i;
-
-        _mm_prefetch((const char *)(at + TILE * stride), _MM_HINT_T0);
-        sum = _mm512_fmadd_ps(load_f16x16(at, lanes), _mm512_set1_ps(a[p]), sum);
+    if (n_q == 8) {
+        score_queries(q, k, s, lds, d, 8);
+        return;
     }
-    _mm512_mask_storeu_ps(out + i, lanes, _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, out + i), sum));
+    if (n_q >= 4) {
+        score_queries(q, k, s, lds, d, 4);
+        q += 4;
+        s += 4 * lds;
+    }
+    if (n_q % 4 == 3)
+        score_queries(q, k, s, lds, d, 3);
+    else if (n_q % 4 == 2)
+        score_queries(q, k, s, lds, d, 2);
+    else if (n_q % 4 == 1)
+        score_queries(q, k, s, lds, d, 1);
 }
 
-BN_INLINE void value_tile(const float *a, const uint16_t *v, size_t stride, float *out, size_t d,
-                          const size_t n)
+void f16_attn_scores_avx512(const float *q, size_t n_q, const uint16_t *k, float *s, size_t lds,
+                            size_t n_tiles, size_t d)
 {
-    size_t i = 0;
-
-    for (; i + 16 <= d; i += 16)
-        value_step(a, v, stride, out, i, 0xffff, n);
-    if (i < d)
-        value_step(a, v, stride, out, i, lanes16(d - i), n);
+    for (size_t t = 0; t < n_tiles; t++)
+        score_tile(q, n_q, k + t * BN_ATTN_TILE * d, s + t * BN_ATTN_TILE, lds, d);
 }
 
-void f16_attn_values_avx512(const float *a, const uint16_t *v, size_t stride, float *out, size_t n_pos,
-                            size_t d)
-{
-    size_t p = 0;
+/* ---- values ---- */
 
-    for (size_t i = 0; i < d; i += 16)
-        _mm512_mask_storeu_ps(out + i, lanes16(d - i), _mm512_setzero_ps());
-    for (; p + TILE <= n_pos; p += TILE)
-        value_tile(a + p, v + p * stride, stride, out, d, TILE);
-    if (p < n_pos)
-        value_tile(a + p, v + p * stride, stride, out, d, n_pos - p);
+/* What the lanes of 32 dimensions from one on are: all of them, or as many as there are left. */
+struct lanes {
+    __mmask16 low, high;
+};
+
+/* out[j][0 … 31] (+)= sum_p a[j][p] * v[p][0 … 31]; the values behind these positions are fetched ahead. */
+BN_INLINE void value_queries(const float *a, size_t lda, const uint16_t *v, float *out, size_t n_pos,
+                             size_t d, struct lanes lanes, int first, const size_t n)
+{
+    __m512 low[BN_ATTN_QUERIES], high[BN_ATTN_QUERIES];
+
+    BN_UNROLL
+    for (size_t j = 0; j < n; j++)
+        low[j] = high[j] = _mm512_setzero_ps();
+    for (size_t p = 0; p < n_pos; p++, v += d) {
+        const __m512 v_low = load_f16x16(v, lanes.low), v_high = load_f16x16(v + 16, lanes.high);
+
+        _mm_prefetch((const char *)(v + BN_ATTN_TILE * d), _MM_HINT_T0);
+        BN_UNROLL
+        for (size_t j = 0; j < n; j++) {
+            const __m512 aj = _mm512_set1_ps(a[j * lda + p]);
+
+            low[j] = _mm512_fmadd_ps(v_low, aj, low[j]);
+            high[j] = _mm512_fmadd_ps(v_high, aj, high[j]);
+        }
+    }
+    BN_UNROLL
+    for (size_t j = 0; j < n; j++) {
+        float *o = out + j * d;
+
+        if (!first) {
+            low[j] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.low, o), low[j]);
+            high[j] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.high, o + 16), high[j]);
+        }
+        _mm512_mask_storeu_ps(o, lanes.low, low[j]);
+        _mm512_mask_storeu_ps(o + 16, lanes.high, high[j]);
+    }
+}
+
+BN_INLINE void value_block(const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out,
+                           size_t n_pos, size_t d, struct lanes lanes, int first)
+{
+    if (n_q == 8) {
+        value_queries(a, lda, v, out, n_pos, d, lanes, first, 8);
+        return;
+    }
+    if (n_q >= 4) {
+        value_queries(a, lda, v, out, n_pos, d, lanes, first, 4);
+        a += 4 * lda;
+        out += 4 * d;
+    }
+    if (n_q % 4 == 3)
+        value_queries(a, lda, v, out, n_pos, d, lanes, first, 3);
+    else if (n_q % 4 == 2)
+        value_queries(a, lda, v, out, n_pos, d, lanes, first, 2);
+    else if (n_q % 4 == 1)
+        value_queries(a, lda, v, out, n_pos, d, lanes, first, 1);
+}
+
+/* A tile of positions is small enough to stay in the first cache while its dimensions are gone through. */
+void f16_attn_values_avx512(const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out,
+                            size_t n_pos, size_t d)
+{
+    const struct lanes all = {0xffff, 0xffff};
+
+    for (size_t p = 0; p < n_pos; p += BN_ATTN_TILE) {
+        const size_t n_tile = n_pos - p < BN_ATTN_TILE ? n_pos - p : BN_ATTN_TILE;
+        size_t i = 0;
+
+        for (; i + 32 <= d; i += 32)
+            value_block(a + p, lda, n_q, v + p * d + i, out + i, n_tile, d, all, p == 0);
+        if (i < d) {
+            const struct lanes rest = {lanes16(d - i), d - i > 16 ? lanes16(d - i - 16) : 0};
+
+            value_block(a + p, lda, n_q, v + p * d + i, out + i, n_tile, d, rest, p == 0);
+        }
+    }
 }

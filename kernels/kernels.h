@@ -65,13 +65,17 @@ struct bn_act {
      * |error| <= 2^-23 * the sum of both terms' magnitudes. */                                              \
     X(f32_rope_neox, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                     \
     X(f32_rope_norm, void, (float *v, const float *cos_t, const float *sin_t, size_t h))                     \
-    /* Attention of one head over an F16 cache. Scores: s[p] = dot(q, k[p]) * scale for p < n_pos;           \
-     * k rows stride elements apart, d values each. Bound as f16_gemv. */                                    \
+    /* Attention of n_q (1 ... 8) queries that share a key/value head, over an F16 cache in tiles of 32      \
+     * positions (docs/formats.md#kv-cache). Scores: s[j][p] = sum_i q[i][j] * k[p][i] for all positions     \
+     * of n_tiles tiles; q: [d][8]; k: [n_tiles][d][32]; s: rows lds apart.                                  \
+     * |error| <= (d + 1) * 2^-24 * sum_i |q_i k_pi|; a query's scores do not depend on the others. */       \
     X(f16_attn_scores, void,                                                                                 \
-      (const float *q, const uint16_t *k, size_t stride, float *s, size_t n_pos, size_t d, float scale))     \
-    /* out[i] = sum_p a[p] * v[p][i]. |error| <= (n_pos / 4 + 8) * 2^-24 * sum_p |a_p v_pi|. */              \
+      (const float *q, size_t n_q, const uint16_t *k, float *s, size_t lds, size_t n_tiles, size_t d))       \
+    /* out[j][i] = sum_p a[j][p] * v[p][i]; a: rows lda apart; v: [n_pos][d], n_pos >= 1; out: [n_q][d].     \
+     * |error| <= (32 + n_pos / 32) * 2^-24 * sum_p |a_p v_pi|; a query's sums do not depend on the others.  \
+     */                                                                                                      \
     X(f16_attn_values, void,                                                                                 \
-      (const float *a, const uint16_t *v, size_t stride, float *out, size_t n_pos, size_t d))                \
+      (const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out, size_t n_pos, size_t d))       \
     /* In place: s = exp(s - max) / sum, the difference in f32. |error| <= 2^-19 * s + 2^-148.               \
      * n >= 1; finite input. */                                                                              \
     X(f32_softmax, void, (float *s, size_t n))                                                               \

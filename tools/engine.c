@@ -109,11 +109,11 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
 
 int bn_engine_session(struct bn_engine *e, struct bn_err *err)
 {
-    uint32_t n_ctx = e->options.n_ctx                         ? e->options.n_ctx
-                     : e->model.n_ctx < BN_ENGINE_DEFAULT_CTX ? e->model.n_ctx
-                                                              : BN_ENGINE_DEFAULT_CTX;
+    struct bn_session_options session = {.n_ctx = e->options.n_ctx};
 
-    return bn_session_open(&e->session, &e->model, &e->kernels, e->pool, n_ctx, err);
+    if (!session.n_ctx)
+        session.n_ctx = e->model.n_ctx < BN_ENGINE_DEFAULT_CTX ? e->model.n_ctx : BN_ENGINE_DEFAULT_CTX;
+    return bn_session_open(&e->session, &e->model, &e->kernels, e->pool, &session, err);
 }
 
 void bn_engine_close(struct bn_engine *e)

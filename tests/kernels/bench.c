@@ -6,6 +6,7 @@
 #include "tests/kernels/checkkernel.h"
 
 #include "core/base.h"
+#include "kernels/attn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ struct operands {
     uint16_t *halves;
 };
 
-/* n_rows, k and n_cols; for operations on one vector k is its length. */
+/* n_rows, k and n_cols; for operations on one vector k is its length, for attention n_rows the positions, k
+ * the dimensions of a head and n_cols the queries. */
 struct shape {
     enum bn_kernel_slot slot;
     size_t n_rows, k, n_cols;
@@ -53,12 +55,12 @@ static const struct shape shapes[] = {
     {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},      {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},
     {BN_KERNEL_f32_add, 1, 2560, 1},          {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},
     {BN_KERNEL_f32_silu_mul, 1, 6912, 1},     {BN_KERNEL_f32_rope_neox, 1, 128, 1},
-    {BN_KERNEL_f32_rope_norm, 1, 128, 1},     {BN_KERNEL_f16_attn_scores, 512, 128, 1},
-    {BN_KERNEL_f16_attn_values, 512, 128, 1}, {BN_KERNEL_f32_softmax, 1, 512, 1},
+    {BN_KERNEL_f32_rope_norm, 1, 128, 1},     {BN_KERNEL_f16_attn_scores, 256, 128, 1},
+    {BN_KERNEL_f16_attn_scores, 256, 128, 4}, {BN_KERNEL_f16_attn_scores, 256, 128, 8},
+    {BN_KERNEL_f16_attn_values, 256, 128, 1}, {BN_KERNEL_f16_attn_values, 256, 128, 4},
+    {BN_KERNEL_f16_attn_values, 256, 128, 8}, {BN_KERNEL_f32_softmax, 1, 512, 1},
     {BN_KERNEL_f32_argmax, 1, 128256, 1},
 };
-
-enum { CACHE_STRIDE = 640 }; /* 5 heads of 128 */
 
 static size_t weight_bytes(const struct shape *s)
 {
@@ -76,7 +78,7 @@ static size_t weight_bytes(const struct shape *s)
         return s->n_rows * s->k * 4;
     case BN_KERNEL_f16_attn_scores:
     case BN_KERNEL_f16_attn_values:
-        return s->n_rows * s->k * 2; /* of the cache; its rows are further apart */
+        return s->n_rows * s->k * 2; /* of the cache */
     default:
         return 0;
     }
@@ -177,10 +179,11 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         f->f32_rope_norm(o->y, o->x, o->x, n / 2);
         break;
     case BN_KERNEL_f16_attn_scores:
-        f->f16_attn_scores(o->x, o->halves, CACHE_STRIDE, o->y, rows, n, 0.1f);
+        f->f16_attn_scores(o->x, s->n_cols, (const uint16_t *)(const void *)w, o->y, rows + 16,
+                           rows / BN_ATTN_TILE, n);
         break;
     case BN_KERNEL_f16_attn_values:
-        f->f16_attn_values(o->x, o->halves, CACHE_STRIDE, o->y, rows, n);
+        f->f16_attn_values(o->x, rows + 16, s->n_cols, (const uint16_t *)(const void *)w, o->y, rows, n);
         break;
     case BN_KERNEL_f32_softmax:
         memcpy(o->y, o->x, n * sizeof *o->y);

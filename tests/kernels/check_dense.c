@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * checkkernel: plain products, conversions and attention, against sums in long double. */
+ * checkkernel: plain products and conversions, against sums in long double. */
 #include "tests/kernels/checkkernel.h"
 
 #include <math.h>
@@ -249,97 +249,4 @@ void check_bf16_to_f32(struct check *c)
         for (size_t j = 0; j < n; j++)
             check_exact(c, "y", j, y[j], from_bits((uint32_t)x[j] << 16));
     }
-}
-
-/* ---- attention ---- */
-
-/* A cache of n_pos rows of d halves, stride apart. */
-static uint16_t *new_cache(struct check *c, size_t n_pos, size_t stride, size_t d)
-{
-    size_t n = n_pos > 0 ? (n_pos - 1) * stride + d : 0;
-    uint16_t *cache = check_in(c, n, sizeof *cache);
-
-    for (size_t i = 0; i < n; i++)
-        cache[i] =
-            (uint16_t)((check_below(c, 2) << 15) + (8 << 10) + check_below(c, 10 << 10)); /* 2^-7 … 8 */
-    return cache;
-}
-
-static void scores_case(struct check *c, size_t n_pos, size_t d)
-{
-    size_t stride = d + check_below(c, 2) * check_between(c, 1, 600);
-    float scale = 0.08838835f, *q, *s, *alone;
-    uint16_t *k;
-
-    check_case(c, "%zu positions, d %zu, stride %zu", n_pos, d, stride);
-    q = check_in(c, d, sizeof *q);
-    k = new_cache(c, n_pos, stride, d);
-    s = check_out(c, n_pos, sizeof *s);
-    for (size_t i = 0; i < d; i++)
-        q[i] = check_float(c, 4.0f);
-    check_call(c);
-    c->kernels->f16_attn_scores(q, k, stride, s, n_pos, d, scale);
-    check_done(c);
-    alone = check_out(c, 1, sizeof *alone);
-    for (size_t p = 0; p < n_pos; p++) {
-        long double sum = 0, magnitudes = 0;
-
-        for (size_t i = 0; i < d; i++) {
-            long double product = half_value(k[p * stride + i]) * q[i] * scale;
-
-            sum += product;
-            magnitudes += fabsl(product);
-        }
-        check_near(c, "s", p, s[p], sum, (d / 8.0L + 16) * 0x1p-24L * magnitudes);
-        check_call(c);
-        c->kernels->f16_attn_scores(q, k + p * stride, stride, alone, 1, d, scale);
-        check_done(c);
-        check_exact(c, "s alone", p, *alone, s[p]);
-    }
-}
-
-void check_f16_attn_scores(struct check *c)
-{
-    static const size_t widths[] = {128, 64, 32, 16, 80, 8};
-
-    for (size_t i = 0; i < 80 && !check_failed(c); i++)
-        scores_case(c, i < 20 ? i : check_between(c, 0, 60),
-                    check_below(c, 3) == 0 ? check_between(c, 1, 150) : widths[check_below(c, 6)]);
-}
-
-static void values_case(struct check *c, size_t n_pos, size_t d)
-{
-    size_t stride = d + check_below(c, 2) * check_between(c, 1, 600);
-    float *a, *out;
-    uint16_t *v;
-
-    check_case(c, "%zu positions, d %zu, stride %zu", n_pos, d, stride);
-    a = check_in(c, n_pos, sizeof *a);
-    v = new_cache(c, n_pos, stride, d);
-    out = check_out(c, d, sizeof *out);
-    for (size_t p = 0; p < n_pos; p++)
-        a[p] = fabsf(check_float(c, 1.0f));
-    check_call(c);
-    c->kernels->f16_attn_values(a, v, stride, out, n_pos, d);
-    check_done(c);
-    for (size_t i = 0; i < d; i++) {
-        long double sum = 0, magnitudes = 0;
-
-        for (size_t p = 0; p < n_pos; p++) {
-            long double product = half_value(v[p * stride + i]) * a[p];
-
-            sum += product;
-            magnitudes += fabsl(product);
-        }
-        check_near(c, "out", i, out[i], sum, (n_pos / 4.0L + 8) * 0x1p-24L * magnitudes);
-    }
-}
-
-void check_f16_attn_values(struct check *c)
-{
-    static const size_t widths[] = {128, 64, 32, 16, 80, 8};
-
-    for (size_t i = 0; i < 80 && !check_failed(c); i++)
-        values_case(c, i < 20 ? i : check_between(c, 0, i < 70 ? 60 : 900),
-                    check_below(c, 3) == 0 ? check_between(c, 1, 150) : widths[check_below(c, 6)]);
 }

@@ -34,7 +34,9 @@ static inline void open_engine(struct engine *e, const char *path, unsigned cpu_
     assert_int_equal(bn_pool_open(&e->pool, n_threads, &err), 0);
     if (bn_model_prepare(&e->model, &e->kernels, e->pool, BN_LAYOUT_I2S, &err) != 0)
         fail_msg("%s", err.msg);
-    assert_int_equal(bn_session_open(&e->session, &e->model, &e->kernels, e->pool, e->model.n_ctx, &err), 0);
+    assert_int_equal(bn_session_open(&e->session, &e->model, &e->kernels, e->pool,
+                                     &(struct bn_session_options){.n_ctx = e->model.n_ctx}, &err),
+                     0);
 }
 
 static inline void close_engine(struct engine *e)

@@ -32,7 +32,9 @@ static void open_engine(struct engine *e, uint32_t n_ctx, size_t max_tokens, con
 {
     struct bn_err err;
 
-    assert_int_equal(bn_session_open(&e->session, &model, &kernels, pool, n_ctx, &err), 0);
+    assert_int_equal(bn_session_open(&e->session, &model, &kernels, pool,
+                                     &(struct bn_session_options){.n_ctx = n_ctx}, &err),
+                     0);
     bn_sampler_open(&e->sampler, &(struct bn_sample_options){.greedy = true}, &kernels, model.n_vocab);
     bn_generator_open(&e->generator, &e->session, &e->sampler, stop, n_stop, max_tokens, 200, emit, user);
 }

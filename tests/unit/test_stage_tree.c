@@ -31,7 +31,9 @@ static void generate(void)
     bn_kernels_init(&kernels, bn_cpu_detect());
     assert_int_equal(bn_model_load_memory(&model, bytes.p, bytes.n, BN_BUILTIN_LABEL, &err), 0);
     assert_int_equal(bn_pool_open(&pool, 2, &err), 0);
-    assert_int_equal(bn_session_open(&session, &model, &kernels, pool, model.n_ctx, &err), 0);
+    assert_int_equal(bn_session_open(&session, &model, &kernels, pool,
+                                     &(struct bn_session_options){.n_ctx = model.n_ctx}, &err),
+                     0);
     bn_sampler_open(&sampler, &(struct bn_sample_options){.greedy = true}, &kernels, model.n_vocab);
     bn_generator_open(&g, &session, &sampler, NULL, 0, N_TOKENS, 1, NULL, NULL);
     assert_int_equal(bn_generate(&g, prompt, N_PROMPT, &err), 0);
