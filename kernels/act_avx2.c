@@ -18,6 +18,24 @@ BN_INLINE void store8_bytes(int8_t *p, size_t left, __m256i v)
     memcpy(p, bytes, left);
 }
 
+/* Store eight values times scale, or the `left` that there still are, as codes, and return them. */
+BN_INLINE __m256i quantize8(__m256 x, __m256 scale, int8_t *q, size_t left)
+{
+    __m256 v = _mm256_mul_ps(x, scale);
+    __m256i whole;
+
+    v = _mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
+    v = _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    whole = _mm256_cvtps_epi32(v);
+    store8_bytes(q, left, whole);
+    return whole;
+}
+
+BN_INLINE __m256 normed(const float *x, const float *g, __m256 r, size_t i, size_t left)
+{
+    return _mm256_mul_ps(_mm256_mul_ps(load8(x + i, left), r), load8(g + i, left));
+}
+
 struct bn_act i8_quantize_avx2(const float *x, int8_t *q, size_t n)
 {
     __m256 max = _mm256_setzero_ps(), scale;
@@ -29,15 +47,25 @@ struct bn_act i8_quantize_avx2(const float *x, int8_t *q, size_t n)
     act.scale = act_scale(max8(max));
     scale = _mm256_set1_ps(act.scale);
     for (size_t i = 0; i < n; i += 8) {
-        __m256 v = _mm256_mul_ps(load8(x + i, n - i), scale);
-        __m256i whole;
-
-        v = _mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
-        v = _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        whole = _mm256_cvtps_epi32(v);
-        store8_bytes(q + i, n - i, whole);
-        sum = _mm256_add_epi32(sum, whole);
+        sum = _mm256_add_epi32(sum, quantize8(load8(x + i, n - i), scale, q + i, n - i));
     }
+    act.sum = sum8_int(sum);
+    return act;
+}
+
+struct bn_act i8_rmsnorm_avx2(const float *x, const float *g, int8_t *q, size_t n, float eps)
+{
+    const __m256 r = norm_factor(x, n, eps);
+    __m256 max = _mm256_setzero_ps(), scale;
+    __m256i sum = _mm256_setzero_si256();
+    struct bn_act act;
+
+    for (size_t i = 0; i < n; i += 8)
+        max = _mm256_max_ps(abs8(normed(x, g, r, i, n - i)), max);
+    act.scale = act_scale(max8(max));
+    scale = _mm256_set1_ps(act.scale);
+    for (size_t i = 0; i < n; i += 8)
+        sum = _mm256_add_epi32(sum, quantize8(normed(x, g, r, i, n - i), scale, q + i, n - i));
     act.sum = sum8_int(sum);
     return act;
 }

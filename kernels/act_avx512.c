@@ -5,6 +5,24 @@
 
 #define NEAREST_EVEN (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
+/* Store 16 values times scale as codes, and return them. */
+BN_INLINE __m512i quantize16(__m512 x, __m512 scale, int8_t *q, __mmask16 lanes)
+{
+    __m512 v = _mm512_mul_ps(x, scale);
+    __m512i whole;
+
+    v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
+    whole = _mm512_cvt_roundps_epi32(v, NEAREST_EVEN);
+    _mm512_mask_cvtepi32_storeu_epi8(q, lanes, whole);
+    return whole;
+}
+
+BN_INLINE __m512 normed(const float *x, const float *g, __m512 r, size_t i, __mmask16 lanes)
+{
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), r),
+                         _mm512_maskz_loadu_ps(lanes, g + i));
+}
+
 struct bn_act i8_quantize_avx512(const float *x, int8_t *q, size_t n)
 {
     __m512 max = _mm512_setzero_ps(), scale;
@@ -16,14 +34,29 @@ struct bn_act i8_quantize_avx512(const float *x, int8_t *q, size_t n)
     act.scale = act_scale(_mm512_reduce_max_ps(max));
     scale = _mm512_set1_ps(act.scale);
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 lanes = lanes16(n - i);
-        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), scale);
-        __m512i whole;
+        const __mmask16 lanes = lanes16(n - i);
 
-        v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
-        whole = _mm512_cvt_roundps_epi32(v, NEAREST_EVEN);
-        _mm512_mask_cvtepi32_storeu_epi8(q + i, lanes, whole);
-        sum = _mm512_add_epi32(sum, whole);
+        sum = _mm512_add_epi32(sum, quantize16(_mm512_maskz_loadu_ps(lanes, x + i), scale, q + i, lanes));
+    }
+    act.sum = _mm512_reduce_add_epi32(sum);
+    return act;
+}
+
+struct bn_act i8_rmsnorm_avx512(const float *x, const float *g, int8_t *q, size_t n, float eps)
+{
+    const __m512 r = norm_factor(x, n, eps);
+    __m512 max = _mm512_setzero_ps(), scale;
+    __m512i sum = _mm512_setzero_si512();
+    struct bn_act act;
+
+    for (size_t i = 0; i < n; i += 16)
+        max = _mm512_max_ps(_mm512_abs_ps(normed(x, g, r, i, lanes16(n - i))), max);
+    act.scale = act_scale(_mm512_reduce_max_ps(max));
+    scale = _mm512_set1_ps(act.scale);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 lanes = lanes16(n - i);
+
+        sum = _mm512_add_epi32(sum, quantize16(normed(x, g, r, i, lanes), scale, q + i, lanes));
     }
     act.sum = _mm512_reduce_add_epi32(sum);
     return act;

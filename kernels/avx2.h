@@ -6,6 +6,7 @@
 #include "kernels/isa.h"
 
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 /* All ones in the first `left` of 8 lanes. */
@@ -81,6 +82,31 @@ BN_INLINE int32_t sum8_int(__m256i v)
 BN_INLINE __m256 abs8(__m256 v)
 {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+}
+
+BN_INLINE __m256d low_double(__m256 v)
+{
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+}
+
+BN_INLINE __m256d high_double(__m256 v)
+{
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+}
+
+/* RMSNorm's factor of a row: 1 / sqrt(mean square + eps), the sum in double. */
+BN_INLINE __m256 norm_factor(const float *x, size_t n, float eps)
+{
+    __m256d even = _mm256_setzero_pd(), odd = _mm256_setzero_pd();
+
+    for (size_t i = 0; i < n; i += 8) {
+        const __m256 v = load8(x + i, n - i);
+        const __m256d low = low_double(v), high = high_double(v);
+
+        even = _mm256_fmadd_pd(low, low, even);
+        odd = _mm256_fmadd_pd(high, high, odd);
+    }
+    return _mm256_set1_ps(1.0f / sqrtf((float)(sum4_double(_mm256_add_pd(even, odd)) / (double)n) + eps));
 }
 
 /* 2^n of whole n, -126 <= n <= 127. */

@@ -6,6 +6,7 @@
 #include "kernels/isa.h"
 
 #include <immintrin.h>
+#include <math.h>
 
 /* The lanes of a vector of 16 of which `left` values are still to come. Masked lanes are not touched in
  * memory, so a row may end anywhere. */
@@ -27,6 +28,22 @@ BN_INLINE __m512d low_double(__m512 v)
 BN_INLINE __m512d high_double(__m512 v)
 {
     return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+}
+
+/* RMSNorm's factor of a row: 1 / sqrt(mean square + eps), the sum in double. */
+BN_INLINE __m512 norm_factor(const float *x, size_t n, float eps)
+{
+    __m512d even = _mm512_setzero_pd(), odd = _mm512_setzero_pd();
+
+    for (size_t i = 0; i < n; i += 16) {
+        const __m512 v = _mm512_maskz_loadu_ps(lanes16(n - i), x + i);
+        const __m512d low = low_double(v), high = high_double(v);
+
+        even = _mm512_fmadd_pd(low, low, even);
+        odd = _mm512_fmadd_pd(high, high, odd);
+    }
+    return _mm512_set1_ps(1.0f /
+                          sqrtf((float)(_mm512_reduce_add_pd(_mm512_add_pd(even, odd)) / (double)n) + eps));
 }
 
 /* exp(x) for x <= 0, relative error below 2^-21: 2^n times the power series of the rest, |rest| <= ln(2) / 2.

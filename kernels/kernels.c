@@ -43,6 +43,7 @@ void bn_kernels_init_avx512(struct bn_kernels *kernels)
     BN_USE(f32_to_f16, avx512);
     BN_USE(bf16_to_f32, avx512);
     BN_USE(f32_rmsnorm, avx512);
+    BN_USE(i8_rmsnorm, avx512);
     BN_USE(f32_add, avx512);
     BN_USE(f32_relu2_mul, avx512);
     BN_USE(f32_silu_mul, avx512);

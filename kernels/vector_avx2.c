@@ -4,29 +4,10 @@
 
 #include <math.h>
 
-BN_INLINE __m256d low_double(__m256 v)
-{
-    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
-}
-
-BN_INLINE __m256d high_double(__m256 v)
-{
-    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
-}
-
 void f32_rmsnorm_avx2(const float *x, const float *g, float *y, size_t n, float eps)
 {
-    __m256d even = _mm256_setzero_pd(), odd = _mm256_setzero_pd();
-    __m256 r;
+    const __m256 r = norm_factor(x, n, eps);
 
-    for (size_t i = 0; i < n; i += 8) {
-        const __m256 v = load8(x + i, n - i);
-        const __m256d low = low_double(v), high = high_double(v);
-
-        even = _mm256_fmadd_pd(low, low, even);
-        odd = _mm256_fmadd_pd(high, high, odd);
-    }
-    r = _mm256_set1_ps(1.0f / sqrtf((float)(sum4_double(_mm256_add_pd(even, odd)) / (double)n) + eps));
     for (size_t i = 0; i < n; i += 8) {
         const __m256 v = _mm256_mul_ps(load8(x + i, n - i), r);
 

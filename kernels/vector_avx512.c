@@ -6,18 +6,8 @@
 
 void f32_rmsnorm_avx512(const float *x, const float *g, float *y, size_t n, float eps)
 {
-    __m512d even = _mm512_setzero_pd(), odd = _mm512_setzero_pd();
-    __m512 r;
+    const __m512 r = norm_factor(x, n, eps);
 
-    for (size_t i = 0; i < n; i += 16) {
-        const __m512 v = _mm512_maskz_loadu_ps(lanes16(n - i), x + i);
-        const __m512d low = low_double(v), high = high_double(v);
-
-        even = _mm512_fmadd_pd(low, low, even);
-        odd = _mm512_fmadd_pd(high, high, odd);
-    }
-    r = _mm512_set1_ps(1.0f /
-                       sqrtf((float)(_mm512_reduce_add_pd(_mm512_add_pd(even, odd)) / (double)n) + eps));
     for (size_t i = 0; i < n; i += 16) {
         const __mmask16 lanes = lanes16(n - i);
         const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), r);

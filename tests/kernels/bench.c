@@ -48,7 +48,8 @@ static const struct shape shapes[] = {
     {BN_KERNEL_i2s_pack, 2560, 2560, 1},      {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
     {BN_KERNEL_qk256_gemv, 2560, 6912, 1},    {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
     {BN_KERNEL_qk256_gemm, 2560, 2560, 64},   {BN_KERNEL_i8_quantize, 1, 2560, 1},
-    {BN_KERNEL_i8_quantize, 1, 6912, 1},      {BN_KERNEL_i32_scale, 1, 6912, 1},
+    {BN_KERNEL_i8_quantize, 1, 6912, 1},      {BN_KERNEL_i8_rmsnorm, 1, 2560, 1},
+    {BN_KERNEL_i8_rmsnorm, 1, 6912, 1},       {BN_KERNEL_i32_scale, 1, 6912, 1},
     {BN_KERNEL_f16_gemv, 16032, 2560, 1},     {BN_KERNEL_bf16_gemv, 16032, 2560, 1},
     {BN_KERNEL_f32_gemv, 8016, 2560, 1},      {BN_KERNEL_f16_to_f32, 1, 2560, 1},
     {BN_KERNEL_f32_to_f16, 1, 2560, 1},       {BN_KERNEL_bf16_to_f32, 1, 2560, 1},
@@ -88,6 +89,8 @@ static size_t weight_bytes(const struct shape *s)
 static double bytes_moved(const struct shape *s)
 {
     switch (s->slot) {
+    case BN_KERNEL_i8_rmsnorm:
+        return 9.0 * (double)s->k;
     case BN_KERNEL_i8_quantize:
         return 5.0 * (double)s->k;
     case BN_KERNEL_f16_to_f32:
@@ -138,6 +141,9 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_i8_quantize:
         f->i8_quantize(o->x, o->q, n);
+        break;
+    case BN_KERNEL_i8_rmsnorm:
+        f->i8_rmsnorm(o->x, o->x, o->q, n, 1e-5f);
         break;
     case BN_KERNEL_i32_scale:
         f->i32_scale(o->ints, o->y, 3.0f, 2.0f, n);

@@ -300,6 +300,38 @@ void check_i8_quantize(struct check *c)
     }
 }
 
+/* The norm and the quantisation have checks of their own: here only that together they are the same. */
+void check_i8_rmsnorm(struct check *c)
+{
+    for (int i = 0; i < 300 && !check_failed(c); i++) {
+        int kind = i % 8;
+        size_t n = i < 80 ? (size_t)i + 1 : check_below(c, 8) == 0 ? 6912 : check_between(c, 1, 300);
+        float *x, *g, *normed = malloc(n * sizeof *normed), eps = i % 3 ? 1e-5f : 0.01f;
+        int8_t *q, *expected_q = malloc(n);
+        struct bn_act act, expected;
+
+        check_case(c, "n %zu, kind %d", n, kind);
+        x = check_in(c, n, sizeof *x);
+        g = check_in(c, n, sizeof *g);
+        q = check_out(c, n, 1);
+        for (size_t j = 0; j < n; j++) {
+            x[j] = row_value(c, kind == 4 ? 0 : kind, j);
+            g[j] = kind == 6 ? 0.0f : check_float(c, 2.0f);
+        }
+        c->kernels->f32_rmsnorm(x, g, normed, n, eps);
+        expected = c->kernels->i8_quantize(normed, expected_q, n);
+        check_call(c);
+        act = c->kernels->i8_rmsnorm(x, g, q, n, eps);
+        check_done(c);
+        check_exact(c, "scale", 0, act.scale, expected.scale);
+        check_int(c, "sum", 0, act.sum, expected.sum);
+        for (size_t j = 0; j < n; j++)
+            check_int(c, "q", j, q[j], expected_q[j]);
+        free(normed);
+        free(expected_q);
+    }
+}
+
 void check_i32_scale(struct check *c)
 {
     for (size_t i = 0; i < 200 && !check_failed(c); i++) {
