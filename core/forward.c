@@ -8,6 +8,7 @@
 
 #include "core/attention.h"
 #include "core/linear.h"
+#include "core/norm.h"
 #include "core/scope.h"
 
 /* What a stage that treats the columns one by one needs to know. */
@@ -50,32 +51,6 @@ static void embedding_lookup(struct bn_session *s, const uint32_t *tokens, size_
     if (e->type != BN_TYPE_F32)
         s->kernel_calls[e->type == BN_TYPE_F16 ? BN_KERNEL_f16_to_f32 : BN_KERNEL_bf16_to_f32] += n;
     bn_pool_run(s->pool, embed_columns, &(struct columns){.s = s, .tokens = tokens}, n, 1, bytes);
-}
-
-/* ---- RMSNorm ---- */
-
-static void norm_columns(void *arg, size_t begin, size_t end, unsigned worker)
-{
-    const struct columns *a = arg;
-
-    (void)worker;
-    for (size_t c = begin; c < end; c++)
-        a->s->kernels->f32_rmsnorm(a->in + c * a->width, a->weight, a->out + c * a->width, a->width,
-                                   a->s->model->norm_eps);
-}
-
-/* in and out may be the same. */
-static void norm(struct bn_session *s, enum bn_stage stage, const float *in, const float *weight, float *out,
-                 size_t n, size_t width)
-{
-    struct columns a = {.s = s, .in = in, .weight = weight, .out = out, .width = width};
-    uint64_t values = (uint64_t)n * width;
-
-    bn_scope_enter(stage);
-    bn_scope_count((2 * values + width) * sizeof(float), 4 * values);
-    s->kernel_calls[BN_KERNEL_f32_rmsnorm] += n;
-    bn_pool_run(s->pool, norm_columns, &a, n, 1, values * 2 * sizeof(float));
-    bn_scope_leave();
 }
 
 /* ---- rotary positions ---- */
@@ -162,21 +137,38 @@ static void activation(struct bn_session *s, size_t n)
 
 /* ---- the model card ---- */
 
+/* Products of a row's norm. Where all of them take codes the norm gives codes at once; otherwise it goes
+ * through `normed`: [n][width], which may be `in`. Without a norm, weight is NULL. */
+static void linear_of_norm(struct bn_session *s, enum bn_stage norm_stage, const float *in,
+                           const float *weight, float *normed, enum bn_stage stage,
+                           const struct bn_product *products, size_t n_products, size_t n)
+{
+    size_t width = products[0].w->k;
+
+    if (weight && bn_linear_takes_codes(products, n_products)) {
+        bn_norm_quantize(s, norm_stage, in, weight, n, width);
+        bn_linear(s, stage, products, n_products, NULL, n);
+        return;
+    }
+    if (weight)
+        bn_norm(s, norm_stage, in, weight, normed, n, width);
+    bn_linear(s, stage, products, n_products, weight ? normed : in, n);
+}
+
 static void attention(struct bn_session *s, uint32_t layer, size_t n)
 {
     BN_SCOPE(ATTENTION);
     const struct bn_model *m = s->model;
     const struct bn_layer *w = &m->layers[layer];
 
-    norm(s, BN_STAGE_ATTN_NORM, s->x, w->attn_norm, s->h, n, m->n_embd);
     const struct bn_product qkv[] = {{&w->q, s->q}, {&w->k, s->k}, {&w->v, s->v}};
-    bn_linear(s, BN_STAGE_QKV_PROJECTION, qkv, BN_COUNT(qkv), s->h, n);
+    linear_of_norm(s, BN_STAGE_ATTN_NORM, s->x, w->attn_norm, s->h, BN_STAGE_QKV_PROJECTION, qkv,
+                   BN_COUNT(qkv), n);
     rope_apply(s, n);
     bn_attention_store(s, layer, n);
     bn_attention_gather(s, layer, n);
-    if (w->attn_sub_norm)
-        norm(s, BN_STAGE_ATTN_SUB_NORM, s->o, w->attn_sub_norm, s->o, n, (size_t)m->n_head * m->head_dim);
-    bn_linear(s, BN_STAGE_OUTPUT_PROJECTION, &(struct bn_product){&w->output, s->h}, 1, s->o, n);
+    linear_of_norm(s, BN_STAGE_ATTN_SUB_NORM, s->o, w->attn_sub_norm, s->o, BN_STAGE_OUTPUT_PROJECTION,
+                   &(struct bn_product){&w->output, s->h}, 1, n);
     residual_add(s, n);
 }
 
@@ -186,13 +178,12 @@ static void feed_forward(struct bn_session *s, uint32_t layer, size_t n)
     const struct bn_model *m = s->model;
     const struct bn_layer *w = &m->layers[layer];
 
-    norm(s, BN_STAGE_FFN_NORM, s->x, w->ffn_norm, s->h, n, m->n_embd);
     const struct bn_product gate_up[] = {{&w->gate, s->gate}, {&w->up, s->up}};
-    bn_linear(s, BN_STAGE_GATE_UP_PROJECTION, gate_up, BN_COUNT(gate_up), s->h, n);
+    linear_of_norm(s, BN_STAGE_FFN_NORM, s->x, w->ffn_norm, s->h, BN_STAGE_GATE_UP_PROJECTION, gate_up,
+                   BN_COUNT(gate_up), n);
     activation(s, n);
-    if (w->ffn_sub_norm)
-        norm(s, BN_STAGE_FFN_SUB_NORM, s->gate, w->ffn_sub_norm, s->gate, n, m->n_ff);
-    bn_linear(s, BN_STAGE_DOWN_PROJECTION, &(struct bn_product){&w->down, s->h}, 1, s->gate, n);
+    linear_of_norm(s, BN_STAGE_FFN_SUB_NORM, s->gate, w->ffn_sub_norm, s->gate, BN_STAGE_DOWN_PROJECTION,
+                   &(struct bn_product){&w->down, s->h}, 1, n);
     residual_add(s, n);
 }
 
@@ -214,7 +205,7 @@ const float *bn_forward(struct bn_session *s, const uint32_t *tokens, size_t n, 
     if (!want_logits)
         return NULL;
     /* Only the last column's logits are asked for. */
-    norm(s, BN_STAGE_OUTPUT_NORM, s->x + (n - 1) * m->n_embd, m->output_norm, s->h, 1, m->n_embd);
+    bn_norm(s, BN_STAGE_OUTPUT_NORM, s->x + (n - 1) * m->n_embd, m->output_norm, s->h, 1, m->n_embd);
     bn_linear(s, BN_STAGE_LM_HEAD, &(struct bn_product){&m->lm_head, s->logits}, 1, s->h, 1);
     return s->logits;
 }

@@ -161,6 +161,15 @@ static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
     }
 }
 
+bool bn_linear_takes_codes(const struct bn_product *products, size_t n_products)
+{
+    for (size_t i = 0; i < n_products; i++) {
+        if (products[i].w->layout == BN_LAYOUT_FLOAT)
+            return false;
+    }
+    return true;
+}
+
 void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_product *products,
                size_t n_products, const float *x, size_t n)
 {
@@ -169,10 +178,11 @@ void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_produc
     size_t n_units = 0;
     bool ternary = false;
 
+    assert(x || bn_linear_takes_codes(products, n_products));
     assert(n >= 1 && n <= s->n_batch);
     for (size_t i = 0; i < n_products; i++)
         ternary |= products[i].w->layout != BN_LAYOUT_FLOAT;
-    if (ternary)
+    if (ternary && x)
         quantize(&job);
     bn_scope_enter(stage);
     for (size_t i = 0; i < n_products; i++) {

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,6 +30,18 @@ static _Thread_local struct bn_scope_event *self_ring; /* NULL = nobody listens 
 const char *bn_stage_name(enum bn_stage stage)
 {
     return (unsigned)stage < BN_STAGE_COUNT ? stage_names[stage] : "?";
+}
+
+const char *bn_stage_names(uint64_t stages, char *buf, size_t size)
+{
+    size_t used = 0;
+
+    buf[0] = '\0';
+    for (unsigned i = 0; i < BN_STAGE_COUNT && used < size; i++) {
+        if (stages >> i & 1)
+            used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? ", " : "", stage_names[i]);
+    }
+    return buf;
 }
 
 static inline uint64_t now_ns(void)
@@ -77,7 +90,8 @@ static uint16_t add_node(uint16_t parent, enum bn_stage stage)
     uint32_t n = atomic_load(&region->n_nodes);
     if (node == 0 && n < BN_SCOPE_MAX_NODES) {
         node = (uint16_t)n;
-        region->nodes[node] = (struct bn_scope_node){.parent = parent, .stage = (uint16_t)stage};
+        region->nodes[node].parent = parent;
+        region->nodes[node].stage = (uint16_t)stage;
         atomic_store(&region->n_nodes, n + 1);
         atomic_store_explicit(&region->child[parent][stage], node, memory_order_release);
     }
@@ -209,6 +223,19 @@ void bn_scope_demand(uint64_t memory_bytes, uint64_t int8_macs)
     struct bn_scope_stat *stat = &t->stats[current_node(t)];
     stat->memory_bytes += memory_bytes;
     stat->int8_macs += int8_macs;
+}
+
+void bn_scope_fused(enum bn_stage stage, enum bn_stage into, uint64_t calls)
+{
+    struct bn_scope_thread *t = self;
+
+    if (!t)
+        return;
+    uint16_t node = child_node(current_node(t), stage);
+    uint64_t bit = (uint64_t)1 << into;
+    t->stats[node].fused_calls += calls;
+    if (!(atomic_load_explicit(&region->nodes[node].fused_into, memory_order_relaxed) & bit))
+        atomic_fetch_or(&region->nodes[node].fused_into, bit);
 }
 
 void bn_scope_layer(int layer)
@@ -411,7 +438,7 @@ static uint64_t percentile(const uint64_t *hist, const struct bn_scope_total *su
 struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t node)
 {
     struct bn_scope_total sum = {0};
-    uint64_t hist[BN_SCOPE_BUCKETS] = {0}, child_ns = 0;
+    uint64_t hist[BN_SCOPE_BUCKETS] = {0}, child_ns = 0, fused_calls = 0;
     uint32_t n_threads = atomic_load(&r->n_threads);
 
     if (node >= BN_SCOPE_MAX_NODES)
@@ -430,6 +457,7 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t nod
         sum.ops += s->ops;
         sum.memory_bytes += s->memory_bytes;
         sum.int8_macs += s->int8_macs;
+        fused_calls += s->fused_calls;
         for (unsigned b = 0; b < BN_SCOPE_BUCKETS; b++)
             hist[b] += s->hist[b];
     }
@@ -439,5 +467,7 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t nod
         sum.p95_ns = percentile(hist, &sum, 0.95);
         sum.p99_ns = percentile(hist, &sum, 0.99);
     }
+    sum.calls += fused_calls; /* they have no times */
+    sum.fused_into = atomic_load(&r->nodes[node].fused_into);
     return sum;
 }

@@ -57,6 +57,8 @@ enum bn_stage { BN_STAGES(BN_STAGE_ENUM) BN_STAGE_COUNT };
 #undef BN_STAGE_ENUM
 
 const char *bn_stage_name(enum bn_stage stage);
+/* "attn_norm, ffn_norm": the names of all stages in a set of bits 1 << stage; the answer lives in buf. */
+const char *bn_stage_names(uint64_t stages, char *buf, size_t size);
 
 enum {
     BN_SCOPE_MAX_NODES = 256,   /* distinct stage paths */
@@ -87,13 +89,17 @@ struct bn_scope_stat {
     uint64_t min_ns, max_ns;
     uint64_t bytes, ops; /* as told by bn_scope_count; bytes moved from or to memory, ops = 2 per MAC */
     uint64_t memory_bytes, int8_macs; /* as told by bn_scope_demand; parts of bytes and of ops / 2 */
+    uint64_t fused_calls;             /* as told by bn_scope_fused: without time */
     uint32_t hist[BN_SCOPE_BUCKETS];
 };
 
 struct bn_scope_node {
     uint16_t parent;
     uint16_t stage;
+    _Atomic uint64_t
+        fused_into; /* bits 1 << stage: where the time of fused calls stands; 0 = there are none */
 };
+_Static_assert(BN_STAGE_COUNT <= 64, "a stage is a bit of fused_into");
 
 struct bn_scope_frame {
     uint64_t start_ns, child_ns;
@@ -117,7 +123,7 @@ struct bn_scope_thread {
 };
 
 #define BN_SCOPE_MAGIC   0x31504353u /* "SCP1" */
-#define BN_SCOPE_VERSION 2u
+#define BN_SCOPE_VERSION 3u
 
 struct bn_scope_shared {
     uint32_t magic, version;
@@ -174,6 +180,10 @@ void bn_scope_count(uint64_t bytes, uint64_t ops);
  * the limits are computed from these. */
 void bn_scope_demand(uint64_t memory_bytes, uint64_t int8_macs);
 
+/* The stage `stage` below the current one was done `calls` times by a kernel that also does `into`, under
+ * which its time, bytes and operations stand: the stage keeps exact calls, and no time. */
+void bn_scope_fused(enum bn_stage stage, enum bn_stage into, uint64_t calls);
+
 /* The layer that scopes entered from now on belong to; -1 = none. It holds until the scope around ends. */
 void bn_scope_layer(int layer);
 
@@ -219,6 +229,7 @@ static inline void bn_scope_close_(const char *unused)
 struct bn_scope_total {
     uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops, memory_bytes, int8_macs;
     uint64_t p50_ns, p95_ns, p99_ns; /* from the histogram, clamped to min … max; 0 without calls */
+    uint64_t fused_into;             /* of the node; the calls contain those that were fused */
 };
 struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_t node);
 

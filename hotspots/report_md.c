@@ -298,6 +298,10 @@ static void instruments(FILE *f, const struct bn_profile *p)
         struct bn_roofline roof = bn_roofline_stage(p, i);
         fprintf(f, "| %s | %s | %s | ", bn_profile_stage_path(p, i, path, sizeof path),
                 bn_text_count(s->calls), bn_text_time(exact));
+        if (s->total_ns == 0 && s->fused_into && s->fused_into[0]) {
+            fprintf(f, "fused into %s | – | – | – | – |\n", s->fused_into);
+            continue;
+        }
         if (samples[i].n)
             fprintf(f, "%s (%s … %s) | ", bn_text_time((double)samples[i].ns), bn_text_time(low),
                     bn_text_time(high));

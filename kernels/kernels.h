@@ -55,7 +55,7 @@ struct bn_act {
      * <= 2 ulp a value. */                                                                                  \
     X(f32_rmsnorm, void, (const float *x, const float *g, float *y, size_t n, float eps))                    \
     /* The norm of x, quantised: what f32_rmsnorm and then i8_quantize of the same instruction set give, bit \
-     * for bit, without the row between them. */                                                                       \
+     * for bit, without the row between them. */                                                             \
     X(i8_rmsnorm, struct bn_act, (const float *x, const float *g, int8_t *q, size_t n, float eps))           \
     /* x += y. Exact. */                                                                                     \
     X(f32_add, void, (float *x, const float *y, size_t n))                                                   \

@@ -147,6 +147,8 @@ static void read_nodes(struct bn_profile *p, struct bn_part_info *info, const cJ
             i == 0
                 ? 0
                 : bn_profile_add_stage(p, info->stage_of_node[parent < i ? parent : 0], stage ? stage : "?");
+        if (text(node, "fused_into"))
+            p->stages[info->stage_of_node[i]].fused_into = bn_profile_str(p, text(node, "fused_into"));
         info->n_nodes++;
     }
 }

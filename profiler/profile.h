@@ -49,7 +49,8 @@ struct bn_stage_node {
     uint64_t total_ns, self_ns; /* wall time on the calling thread, inclusive and without children */
     uint64_t worker_ns;         /* worked here by pool threads for the caller, waiting excluded */
     uint64_t min_ns, max_ns, p50_ns, p95_ns, p99_ns;
-    uint64_t bytes, ops; /* ops: 2 per multiply-add */
+    uint64_t bytes, ops;    /* ops: 2 per multiply-add */
+    const char *fused_into; /* stages under which the time of fused calls stands; NULL or "" = none */
 };
 
 struct bn_profile_thread {

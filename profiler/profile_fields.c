@@ -140,7 +140,7 @@ static const struct bn_field stages[] = {
     {FIELD(U64, min_ns)},    {FIELD(U64, max_ns)},
     {FIELD(U64, p50_ns)},    {FIELD(U64, p95_ns)},
     {FIELD(U64, p99_ns)},    {FIELD(U64, bytes)},
-    {FIELD(U64, ops)},
+    {FIELD(U64, ops)},       {FIELD(STRING, fused_into)},
 };
 #undef STRUCT
 

@@ -244,10 +244,14 @@ static cJSON *nodes_json(const struct bn_scope_reader *r)
     uint32_t n = n_nodes(r);
 
     for (uint32_t i = 0; i < n; i++) {
-        struct bn_scope_node node = r->region->nodes[i];
+        const struct bn_scope_node *node = &r->region->nodes[i];
+        char names[64];
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddNumberToObject(item, "parent", node.parent < i ? node.parent : 0);
-        cJSON_AddStringToObject(item, "stage", bn_stage_name(node.stage));
+        cJSON_AddNumberToObject(item, "parent", node->parent < i ? node->parent : 0);
+        cJSON_AddStringToObject(item, "stage", bn_stage_name(node->stage));
+        if (atomic_load(&node->fused_into))
+            cJSON_AddStringToObject(item, "fused_into",
+                                    bn_stage_names(atomic_load(&node->fused_into), names, sizeof names));
         cJSON_AddItemToArray(array, item);
     }
     return array;

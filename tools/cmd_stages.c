@@ -40,9 +40,9 @@ static struct bn_stage_row *rows_of(const struct bn_profile *p)
 
     for (size_t i = 0; i < p->n_stages; i++) {
         const struct bn_stage_node *s = &p->stages[i];
-        rows[i] = (struct bn_stage_row){s->parent,    s->name,   s->calls,  s->total_ns, s->self_ns,
-                                        s->worker_ns, s->min_ns, s->max_ns, s->p50_ns,   s->p95_ns,
-                                        s->p99_ns,    s->bytes,  s->ops};
+        rows[i] = (struct bn_stage_row){s->parent,    s->name,   s->calls,  s->total_ns,  s->self_ns,
+                                        s->worker_ns, s->min_ns, s->max_ns, s->p50_ns,    s->p95_ns,
+                                        s->p99_ns,    s->bytes,  s->ops,    s->fused_into};
     }
     return rows;
 }

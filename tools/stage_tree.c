@@ -10,23 +10,26 @@
 size_t bn_stage_rows_live(struct bn_stage_row *rows)
 {
     const struct bn_scope_shared *region = bn_scope_region();
+    static char names[BN_SCOPE_MAX_NODES][64];
     size_t n = bn_min_size(atomic_load(&region->n_nodes), BN_SCOPE_MAX_NODES);
 
     for (size_t i = 0; i < n; i++) {
         struct bn_scope_total sum = bn_scope_sum(region, (uint32_t)i);
-        rows[i] = (struct bn_stage_row){.parent = region->nodes[i].parent,
-                                        .name = bn_stage_name((enum bn_stage)region->nodes[i].stage),
-                                        .calls = sum.calls,
-                                        .total_ns = sum.total_ns,
-                                        .self_ns = sum.self_ns,
-                                        .worker_ns = sum.worker_ns,
-                                        .min_ns = sum.min_ns,
-                                        .max_ns = sum.max_ns,
-                                        .p50_ns = sum.p50_ns,
-                                        .p95_ns = sum.p95_ns,
-                                        .p99_ns = sum.p99_ns,
-                                        .bytes = sum.bytes,
-                                        .ops = sum.ops};
+        rows[i] =
+            (struct bn_stage_row){.parent = region->nodes[i].parent,
+                                  .name = bn_stage_name((enum bn_stage)region->nodes[i].stage),
+                                  .calls = sum.calls,
+                                  .total_ns = sum.total_ns,
+                                  .self_ns = sum.self_ns,
+                                  .worker_ns = sum.worker_ns,
+                                  .min_ns = sum.min_ns,
+                                  .max_ns = sum.max_ns,
+                                  .p50_ns = sum.p50_ns,
+                                  .p95_ns = sum.p95_ns,
+                                  .p99_ns = sum.p99_ns,
+                                  .bytes = sum.bytes,
+                                  .ops = sum.ops,
+                                  .fused_into = bn_stage_names(sum.fused_into, names[i], sizeof names[i])};
     }
     return n;
 }
@@ -104,6 +107,11 @@ static void print_row(FILE *f, const struct bn_stage_row *r, const struct inclus
                 (int)(32 - 2 * depth), r->name, "", "", "", "", "", "", "", "", "", "", "", workers);
         return;
     }
+    if (r->total_ns == 0 && r->fused_into && r->fused_into[0]) {
+        fprintf(f, "%*s%-*s %9llu fused into %s\n", (int)(2 * depth), "", (int)(32 - 2 * depth), r->name,
+                (unsigned long long)r->calls, r->fused_into);
+        return;
+    }
     fprintf(f, "%*s%-*s %9llu %9s %9s %9s %9s %9s %9s %9s %7s %8s %9s %9s\n", (int)(2 * depth), "",
             (int)(32 - 2 * depth), r->name, (unsigned long long)r->calls,
             time_cell(total, (double)r->total_ns), time_cell(self, (double)r->self_ns),
@@ -153,6 +161,8 @@ static cJSON *json_row(const struct bn_stage_row *rows, const struct inclusive *
     cJSON_AddNumberToObject(o, "p99_ns", (double)r->p99_ns);
     cJSON_AddNumberToObject(o, "bytes", (double)sum[i].bytes);
     cJSON_AddNumberToObject(o, "ops", (double)sum[i].ops);
+    if (r->fused_into && r->fused_into[0])
+        cJSON_AddStringToObject(o, "fused_into", r->fused_into);
     cJSON *children = cJSON_AddArrayToObject(o, "children");
     for (size_t c = i + 1; c < n; c++) {
         if (rows[c].parent == i && (rows[c].calls || rows[c].worker_ns))

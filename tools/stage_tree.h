@@ -14,6 +14,7 @@ struct bn_stage_row {
     uint32_t parent;
     const char *name;
     uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, p50_ns, p95_ns, p99_ns, bytes, ops;
+    const char *fused_into; /* stages under which the time of fused calls stands; "" = none */
 };
 
 /* The stages of this process so far. `rows` has room for BN_SCOPE_MAX_NODES; returns how many there are. */

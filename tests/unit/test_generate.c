@@ -252,8 +252,8 @@ static void test_numbers(void **state)
     assert_int_equal(bn_generator_quantile(g, 1.0), max);
     assert_true(bn_generator_quantile(g, 0.0) <= bn_generator_quantile(g, 0.5));
     assert_int_equal(bn_generator_quantile(g, 0.5), g->token_ns[16]);
-    /* dispatches: 7 matrices a layer for each decoded token; the prompts went through in batches; the model is
-     * not prepared, so its weights lie as in the file */
+    /* dispatches: 7 matrices a layer for each decoded token; the prompts went through in batches; the model
+     * is not prepared, so its weights lie as in the file */
     assert_int_equal(e.session.kernel_calls[BN_KERNEL_qk256_gemv], 3 * 11 * 7 * 4);
     assert_int_equal(e.session.kernel_calls[BN_KERNEL_qk256_gemm], 3 * 7 * 4);
     assert_int_equal(e.session.kernel_calls[BN_KERNEL_f32_argmax], 3 * 12);

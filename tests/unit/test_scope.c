@@ -100,6 +100,34 @@ static void *work_for(void *arg)
     return NULL;
 }
 
+/* Fused calls are counted, in a node of their own, and have no time; both kinds of calls add up. */
+static void test_fused(void **state)
+{
+    const struct bn_scope_shared *r = bn_scope_region();
+    uint64_t into = 1ull << BN_STAGE_ATTN_NORM | 1ull << BN_STAGE_FFN_NORM;
+    char names[64];
+
+    (void)state;
+    bn_scope_enter(BN_STAGE_ATTENTION);
+    uint32_t around = bn_scope_here().node;
+    bn_scope_fused(BN_STAGE_QUANTIZE_ACTIVATIONS, BN_STAGE_ATTN_NORM, 3);
+    bn_scope_fused(BN_STAGE_QUANTIZE_ACTIVATIONS, BN_STAGE_FFN_NORM, 1);
+    struct bn_scope_total sum = bn_scope_sum(r, child(r, around, BN_STAGE_QUANTIZE_ACTIVATIONS));
+    assert_int_equal(sum.calls, 4);
+    assert_int_equal(sum.total_ns + sum.self_ns + sum.p50_ns + sum.max_ns, 0);
+    assert_int_equal(sum.fused_into, into);
+    assert_string_equal(bn_stage_names(sum.fused_into, names, sizeof names), "attn_norm, ffn_norm");
+    assert_string_equal(bn_stage_names(0, names, sizeof names), "");
+    assert_string_equal(bn_stage_names(into, names, 8), "attn_no");
+    bn_scope_enter(BN_STAGE_QUANTIZE_ACTIVATIONS);
+    spin_ns(1000);
+    bn_scope_leave();
+    sum = bn_scope_sum(r, child(r, around, BN_STAGE_QUANTIZE_ACTIVATIONS));
+    assert_int_equal(sum.calls, 5);
+    assert_true(sum.min_ns >= 1000 && sum.min_ns == sum.max_ns && sum.total_ns == sum.max_ns);
+    bn_scope_leave();
+}
+
 static void test_workers(void **state)
 {
     struct bn_scope_shared *r = bn_scope_region();
@@ -227,6 +255,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_workers),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_fused),
         {"test_events", test_events, NULL, NULL, argv[0]},
         {"test_bad_region", test_bad_region, NULL, NULL, argv[0]},
     };

@@ -137,8 +137,22 @@ static void check_times(const cJSON *at)
         below += cJSON_GetObjectItem(child, "total_ns")->valuedouble;
         check_times(child);
     }
-    if (cJSON_GetObjectItem(at, "calls")->valuedouble > 0)
+    if (cJSON_HasObjectItem(at, "fused_into"))
+        assert_true(total == 0.0);
+    else if (cJSON_GetObjectItem(at, "calls")->valuedouble > 0)
         assert_true(total > 0.0 && below + cJSON_GetObjectItem(at, "self_ns")->valuedouble == total);
+}
+
+/* Codes come out of the norms: exact calls above, no time below, and a word about where the time stands. */
+static void test_fused(void **state)
+{
+    (void)state;
+    const cJSON *attention = node("generate/decode/" ATTENTION "quantize_activations");
+    const cJSON *ffn = node("generate/decode/" FFN "quantize_activations");
+    assert_string_equal(cJSON_GetObjectItem(attention, "fused_into")->valuestring,
+                        "attn_norm, attn_sub_norm");
+    assert_string_equal(cJSON_GetObjectItem(ffn, "fused_into")->valuestring, "ffn_norm, ffn_sub_norm");
+    assert_false(cJSON_HasObjectItem(node("generate/decode/" FFN "activation"), "fused_into"));
 }
 
 /* A stage's time is its own and its children's, to the nanosecond. */
@@ -224,9 +238,8 @@ static int free_tree(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_times),
-        cmocka_unit_test(test_bytes_and_operations),
+        cmocka_unit_test(test_calls), cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_times), cmocka_unit_test(test_bytes_and_operations),
         cmocka_unit_test(test_table),
     };
 
