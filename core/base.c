@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -368,14 +367,4 @@ void bn_out_abort(struct bn_out *out)
     free(out->path);
     free(out->temp_path);
     *out = (struct bn_out){0};
-}
-
-void bn_sha256_hex(const void *bytes, size_t n, char hex[65])
-{
-    unsigned char digest[32];
-
-    if (EVP_Digest(bytes, n, digest, NULL, EVP_sha256(), NULL) != 1)
-        checked(NULL, 1);
-    for (int i = 0; i < 32; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }

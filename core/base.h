@@ -115,7 +115,4 @@ int bn_out_open(struct bn_out *out, const char *path, struct bn_err *err);
 int bn_out_commit(struct bn_out *out, struct bn_err *err);
 void bn_out_abort(struct bn_out *out);
 
-/* SHA-256 as 64 hex digits and NUL. */
-void bn_sha256_hex(const void *bytes, size_t n, char hex[65]);
-
 #endif

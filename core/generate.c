@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/digest.h"
 #include "core/forward.h"
 #include "core/heap.h"
 #include "core/scope.h"

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/builtin.h"
+#include "core/digest.h"
 
 enum {
     SETTLE_SECONDS = 2

@@ -144,15 +144,6 @@ static void test_map_errors(void **state)
     assert_non_null(strstr(err.msg, "no regular file"));
 }
 
-static void test_sha256(void **state)
-{
-    char hex[65];
-
-    (void)state;
-    bn_sha256_hex("abc", 3, hex); /* FIPS 180-4's example */
-    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-}
-
 static int make_folder(void **state)
 {
     (void)state;
@@ -170,7 +161,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_err),    cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
         cmocka_unit_test(test_parse),  cmocka_unit_test(test_out),   cmocka_unit_test(test_map_errors),
-        cmocka_unit_test(test_sha256),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

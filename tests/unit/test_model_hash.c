@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/builtin.h"
+#include "core/digest.h"
 #include "tools/model_hash.h"
 
 static char dir[] = "/tmp/bnprof-hash.XXXXXX";
