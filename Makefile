@@ -32,13 +32,15 @@ LIBS        = $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm
 ISA.avx2       := -mavx2 -mfma -mf16c
 ISA.avx512     := $(ISA.avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
 ISA.avx512vnni := $(ISA.avx512) -mavx512vnni
+ISA.neon       := -march=armv8-a
+ISA.dotprod    := -march=armv8.2-a+dotprod
 isa = $(ISA.$(lastword $(subst _, ,$(basename $(notdir $1)))))
 
 ROOMS   := kernels core profiler flamegraphs hotspots tools
 SOURCES := $(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
-ifneq ($(ARCH),x86_64)
-SOURCES := $(filter-out %_avx2.c %_avx512.c %_avx512vnni.c,$(SOURCES))
-endif
+KERNELS.x86_64  := avx2 avx512 avx512vnni
+KERNELS.aarch64 := neon dotprod
+SOURCES := $(filter-out $(patsubst %,\%_%.c,$(filter-out $(KERNELS.$(ARCH)),$(KERNELS.x86_64) $(KERNELS.aarch64))),$(SOURCES))
 EMBED   := core/tiny-bitnet-i2s.gguf $(wildcard flamegraphs/*.js flamegraphs/*.css)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libbnprof.a
@@ -84,9 +86,16 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
 	@echo "  LD  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) $(LDFLAGS.$(notdir $@)) -o $@ $^ $(LIBS) -lcmocka
 
-$(BUILD)/tests/kernels/checkkernel: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/kernels/*.c)) $(LIBRARY)
+# Needs no library but libc: it can be built for another machine.
+$(BUILD)/tests/kernels/checkkernel: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/kernels/*.c) $(filter kernels/%,$(SOURCES)) core/base.c)
 	@echo "  LD  $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# For ARM64, by a cross compiler: the kernels and their proof.
+AARCH64 := aarch64-linux-gnu-
+aarch64: ## checkkernel for ARM64 (build/aarch64), to be run there or by qemu-aarch64
+	$(Q)$(MAKE) CONFIG=release BUILD=build/aarch64 ARCH=aarch64 CC=$(AARCH64)gcc CFLAGS= PACKAGES= LDFLAGS=-static \
+	    build/aarch64/tests/kernels/checkkernel
 
 # Programs whose profile is known. Built plainly, never with a sanitizer: they are what is measured, not what measures.
 $(BUILD)/tests/data/truth_%: tests/data/truth_%.c Makefile
@@ -140,8 +149,8 @@ clean: ## remove everything built
 
 help: ## this list
 	@echo "CONFIG=release|debug|asan|tsan   CC=gcc|clang   V=1   WERROR=1   MODELS=DIR"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | sort | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | sort | column -t -s '|'
 
-.PHONY: all demo tests-build test check checkkernel bench browser format lint arrows install uninstall clean help
+.PHONY: all demo tests-build test check checkkernel bench aarch64 browser format lint arrows install uninstall clean help
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)

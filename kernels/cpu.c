@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT
- * CPU flags: read with CPUID and XGETBV, lowered by the user's list. */
+ * CPU flags: read with CPUID and XGETBV or from the kernel's auxiliary vector, lowered by the user's list. */
 #include "kernels/cpu.h"
 
 #include <stdio.h>
 #include <string.h>
 #ifdef __x86_64__
 #include <cpuid.h>
+#elif defined __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
-/* In the order of the ladder: each flag needs all flags before it. */
+/* In the order of the ladders: each flag needs all flags of its architecture before it. */
 static const struct {
     const char *name;
     unsigned flag;
 } flag_names[] = {
-    {"avx2", BN_CPU_AVX2},
-    {"avx512", BN_CPU_AVX512},
-    {"avx512vnni", BN_CPU_AVX512VNNI},
+    {"avx2", BN_CPU_AVX2}, {"avx512", BN_CPU_AVX512},   {"avx512vnni", BN_CPU_AVX512VNNI},
+    {"neon", BN_CPU_NEON}, {"dotprod", BN_CPU_DOTPROD},
 };
 enum { N_FLAGS = sizeof flag_names / sizeof flag_names[0] };
 
@@ -53,6 +55,15 @@ unsigned bn_cpu_detect(void)
     }
     return flags;
 }
+#elif defined __aarch64__
+unsigned bn_cpu_detect(void)
+{
+    const unsigned long caps = getauxval(AT_HWCAP);
+
+    if (!(caps & HWCAP_ASIMD))
+        return 0;
+    return BN_CPU_NEON | (caps & HWCAP_ASIMDDP ? BN_CPU_DOTPROD : 0u);
+}
 #else
 unsigned bn_cpu_detect(void)
 {
@@ -79,7 +90,7 @@ static int apply_word(const char *word, size_t n, unsigned detected, unsigned *f
         if (drop)
             *flags &= flag - 1; /* the flag and all above it */
         else
-            *flags |= flag | (flag - 1);
+            *flags |= detected & (flag | (flag - 1)); /* below it lie the other architecture's, too */
         return 0;
     }
     return -1;

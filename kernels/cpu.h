@@ -6,11 +6,14 @@
 #include <stddef.h>
 
 /* A flag means: present, enabled by the operating system, and worth using. avx2 implies FMA and F16C;
- * avx512 implies F, BW, DQ, VL; avx512vnni implies avx512. */
+ * avx512 implies F, BW, DQ, VL; avx512vnni implies avx512. On ARM64 neon is Advanced SIMD, dotprod implies
+ * it. Each architecture has its own ladder; a machine's flags are of one only. */
 enum bn_cpu_flag {
     BN_CPU_AVX2 = 1 << 0,
     BN_CPU_AVX512 = 1 << 1,
     BN_CPU_AVX512VNNI = 1 << 2,
+    BN_CPU_NEON = 1 << 3,
+    BN_CPU_DOTPROD = 1 << 4,
 };
 
 /* The flags of this machine. */
@@ -24,7 +27,7 @@ unsigned bn_cpu_detect(void);
  * an error, never silently ignored. */
 int bn_cpu_parse(const char *list, unsigned detected, unsigned *out, char *bad, size_t bad_size);
 
-/* "avx2,avx512,avx512vnni", or "c" for none; the answer lives in buf. */
+/* "avx2,avx512,avx512vnni" or "neon,dotprod", or "c" for none; the answer lives in buf. */
 const char *bn_cpu_names(unsigned flags, char *buf, size_t size);
 
 #endif

@@ -22,6 +22,8 @@
     BN_KERNEL ret slot##_avx2 args;                                                                          \
     BN_KERNEL ret slot##_avx512 args;                                                                        \
     BN_KERNEL ret slot##_avx512vnni args;                                                                    \
+    BN_KERNEL ret slot##_neon args;                                                                          \
+    BN_KERNEL ret slot##_dotprod args;                                                                       \
     BN_KERNEL ret slot##_mock args;
 BN_KERNEL_SLOTS(BN_KERNEL_PROTOTYPES)
 #undef BN_KERNEL_PROTOTYPES

@@ -63,6 +63,31 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
     BN_USE(qk256_gemv, avx512vnni);
     BN_USE(qk256_gemm, avx512vnni);
 }
+#elif defined __aarch64__
+void bn_kernels_init_neon(struct bn_kernels *kernels)
+{
+    BN_USE(i8_quantize, neon);
+    BN_USE(i32_scale, neon);
+    BN_USE(f16_gemv, neon);
+    BN_USE(bf16_gemv, neon);
+    BN_USE(f32_gemv, neon);
+    BN_USE(f16_to_f32, neon);
+    BN_USE(f32_to_f16, neon);
+    BN_USE(bf16_to_f32, neon);
+    BN_USE(f32_rmsnorm, neon);
+    BN_USE(f32_add, neon);
+    BN_USE(f32_relu2_mul, neon);
+    BN_USE(f32_silu_mul, neon);
+    BN_USE(f32_rope_neox, neon);
+    BN_USE(f32_rope_norm, neon);
+    BN_USE(f32_softmax, neon);
+    BN_USE(f32_argmax, neon);
+}
+
+void bn_kernels_init_dotprod(struct bn_kernels *kernels)
+{
+    (void)kernels;
+}
 #endif
 
 void bn_kernels_init_mock(struct bn_kernels *kernels)
@@ -87,6 +112,11 @@ void bn_kernels_init(struct bn_kernels *kernels, unsigned cpu_flags)
         bn_kernels_init_avx512(kernels);
     if (cpu_flags & BN_CPU_AVX512VNNI)
         bn_kernels_init_avx512vnni(kernels);
+#elif defined __aarch64__
+    if (cpu_flags & BN_CPU_NEON)
+        bn_kernels_init_neon(kernels);
+    if (cpu_flags & BN_CPU_DOTPROD)
+        bn_kernels_init_dotprod(kernels);
 #else
     (void)cpu_flags;
 #endif

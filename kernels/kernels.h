@@ -111,5 +111,7 @@ void bn_kernels_init_c(struct bn_kernels *kernels);
 void bn_kernels_init_avx2(struct bn_kernels *kernels);
 void bn_kernels_init_avx512(struct bn_kernels *kernels);
 void bn_kernels_init_avx512vnni(struct bn_kernels *kernels);
+void bn_kernels_init_neon(struct bn_kernels *kernels);
+void bn_kernels_init_dotprod(struct bn_kernels *kernels);
 
 #endif

@@ -49,5 +49,7 @@ static inline void bn_probe_prefetch(const uint8_t *p, size_t stride)
 void bn_probe_init_avx2(struct bn_probe *probe);
 void bn_probe_init_avx512(struct bn_probe *probe);
 void bn_probe_init_avx512vnni(struct bn_probe *probe);
+void bn_probe_init_neon(struct bn_probe *probe);
+void bn_probe_init_dotprod(struct bn_probe *probe);
 
 #endif

@@ -52,6 +52,11 @@ void bn_probe_init(struct bn_probe *probe, unsigned cpu_flags)
         bn_probe_init_avx512(probe);
     if (cpu_flags & BN_CPU_AVX512VNNI)
         bn_probe_init_avx512vnni(probe);
+#elif defined __aarch64__
+    if (cpu_flags & BN_CPU_NEON)
+        bn_probe_init_neon(probe);
+    if (cpu_flags & BN_CPU_DOTPROD)
+        bn_probe_init_dotprod(probe);
 #else
     (void)cpu_flags;
 #endif

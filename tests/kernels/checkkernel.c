@@ -18,6 +18,9 @@ const struct rung rungs[] = {
     {"avx2", BN_CPU_AVX2, bn_kernels_init_avx2},
     {"avx512", BN_CPU_AVX512, bn_kernels_init_avx512},
     {"avx512vnni", BN_CPU_AVX512VNNI, bn_kernels_init_avx512vnni},
+#elif defined __aarch64__
+    {"neon", BN_CPU_NEON, bn_kernels_init_neon},
+    {"dotprod", BN_CPU_DOTPROD, bn_kernels_init_dotprod},
 #endif
 };
 const size_t n_rungs = sizeof rungs / sizeof rungs[0];

@@ -159,8 +159,8 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),    cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
-        cmocka_unit_test(test_parse),  cmocka_unit_test(test_out),   cmocka_unit_test(test_map_errors),
+        cmocka_unit_test(test_err),   cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
+        cmocka_unit_test(test_parse), cmocka_unit_test(test_out),   cmocka_unit_test(test_map_errors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -11,7 +11,7 @@
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
-enum { ALL = BN_CPU_AVX2 | BN_CPU_AVX512 | BN_CPU_AVX512VNNI };
+enum { ALL = BN_CPU_AVX2 | BN_CPU_AVX512 | BN_CPU_AVX512VNNI, ALL_ARM = BN_CPU_NEON | BN_CPU_DOTPROD };
 
 static void assert_flags(const char *list, unsigned detected, unsigned expected)
 {
@@ -44,6 +44,8 @@ static void test_names_imply_what_is_below(void **state)
     assert_flags("c", ALL, 0);
     assert_flags("c,avx2", ALL, BN_CPU_AVX2);
     assert_flags("c", 0, 0);
+    assert_flags("neon", ALL_ARM, BN_CPU_NEON);
+    assert_flags("dotprod", ALL_ARM, ALL_ARM);
 }
 
 static void test_drops_take_along_what_is_above(void **state)
@@ -54,6 +56,8 @@ static void test_drops_take_along_what_is_above(void **state)
     assert_flags("-avx2", ALL, 0);
     assert_flags("-avx512vnni,-avx512", ALL, BN_CPU_AVX2);
     assert_flags("avx512vnni,-avx512", ALL, BN_CPU_AVX2);
+    assert_flags("-dotprod", ALL_ARM, BN_CPU_NEON);
+    assert_flags("-neon", ALL_ARM, 0);
 }
 
 static void test_unknown_words_are_refused(void **state)
@@ -80,6 +84,9 @@ static void test_absent_flags_are_refused(void **state)
     assert_refused("avx512", BN_CPU_AVX2, "avx512");
     assert_refused("avx2,avx512vnni", BN_CPU_AVX2 | BN_CPU_AVX512, "avx512vnni");
     assert_refused("-avx512vnni", BN_CPU_AVX2, "-avx512vnni");
+    assert_refused("dotprod", BN_CPU_NEON, "dotprod");
+    assert_refused("avx2", ALL_ARM, "avx2");
+    assert_refused("neon", ALL, "neon");
 }
 
 static void test_bad_word_is_cut_to_its_buffer(void **state)
@@ -101,6 +108,7 @@ static void test_flags_have_names(void **state)
     assert_string_equal(bn_cpu_names(BN_CPU_AVX2, buf, sizeof buf), "avx2");
     assert_string_equal(bn_cpu_names(ALL, buf, sizeof buf), "avx2,avx512,avx512vnni");
     assert_string_equal(bn_cpu_names(ALL, buf, 8), "avx2,av");
+    assert_string_equal(bn_cpu_names(ALL_ARM, buf, sizeof buf), "neon,dotprod");
 }
 
 /* What names say is read back as the same flags. */
@@ -119,7 +127,8 @@ static void test_detection_is_a_rung_of_the_ladder(void **state)
     unsigned flags = bn_cpu_detect();
 
     (void)state;
-    assert_true(flags == 0 || flags == BN_CPU_AVX2 || flags == (BN_CPU_AVX2 | BN_CPU_AVX512) || flags == ALL);
+    assert_true(flags == 0 || flags == BN_CPU_AVX2 || flags == (BN_CPU_AVX2 | BN_CPU_AVX512) ||
+                flags == ALL || flags == BN_CPU_NEON || flags == ALL_ARM);
     assert_int_equal(flags, bn_cpu_detect());
 }
 
@@ -145,7 +154,11 @@ static void assert_complete(const struct bn_kernels *kernels, const char *const 
 
 static void test_every_rung_fills_every_slot(void **state)
 {
+#ifdef __aarch64__
+    static const char *const suffixes[] = {"_c", "_neon", "_dotprod"};
+#else
     static const char *const suffixes[] = {"_c", "_avx2", "_avx512", "_avx512vnni"};
+#endif
     struct bn_kernels kernels;
 
     (void)state;
@@ -162,6 +175,12 @@ static void test_every_rung_fills_every_slot(void **state)
     assert_string_equal(kernels.symbol[BN_KERNEL_i2s_gemv], "i2s_gemv_avx512vnni");
     assert_string_equal(kernels.symbol[BN_KERNEL_i2s_gemm], "i2s_gemm_avx512vnni");
     assert_string_equal(kernels.symbol[BN_KERNEL_f16_gemv], "f16_gemv_avx512");
+#elif defined __aarch64__
+    bn_kernels_init(&kernels, BN_CPU_NEON);
+    assert_complete(&kernels, suffixes, 2);
+    assert_string_equal(kernels.symbol[BN_KERNEL_f16_gemv], "f16_gemv_neon");
+    bn_kernels_init(&kernels, ALL_ARM);
+    assert_complete(&kernels, suffixes, 3);
 #endif
 }
 

@@ -10,8 +10,12 @@
 
 #include <cmocka.h>
 
-static const unsigned ladder[] = {0, BN_CPU_AVX2, BN_CPU_AVX2 | BN_CPU_AVX512,
-                                  BN_CPU_AVX2 | BN_CPU_AVX512 | BN_CPU_AVX512VNNI};
+static const unsigned ladder[] = {0,
+                                  BN_CPU_AVX2,
+                                  BN_CPU_AVX2 | BN_CPU_AVX512,
+                                  BN_CPU_AVX2 | BN_CPU_AVX512 | BN_CPU_AVX512VNNI,
+                                  BN_CPU_NEON,
+                                  BN_CPU_NEON | BN_CPU_DOTPROD};
 
 /* The probes add 64-bit words, so whatever the order, the sum is that of the buffer. */
 static void test_reads_all(void **state)
