@@ -66,6 +66,11 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
 #elif defined __aarch64__
 void bn_kernels_init_neon(struct bn_kernels *kernels)
 {
+    BN_USE(i2s_gemv, neon);
+    BN_USE(i2s_gemm, neon);
+    BN_USE(i2s_pack, neon);
+    BN_USE(qk256_gemv, neon);
+    BN_USE(qk256_gemm, neon);
     BN_USE(i8_quantize, neon);
     BN_USE(i32_scale, neon);
     BN_USE(f16_gemv, neon);
@@ -86,7 +91,10 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
 
 void bn_kernels_init_dotprod(struct bn_kernels *kernels)
 {
-    (void)kernels;
+    BN_USE(i2s_gemv, dotprod);
+    BN_USE(i2s_gemm, dotprod);
+    BN_USE(qk256_gemv, dotprod);
+    BN_USE(qk256_gemm, dotprod);
 }
 #endif
 

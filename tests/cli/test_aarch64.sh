@@ -1,5 +1,6 @@
 #!/bin/bash
-# The kernels for ARM64: cross-compiled, then proved by checkkernel under qemu-user on the emulated CPUs.
+# The kernels for ARM64: cross-compiled, then proved by checkkernel under qemu-user on a CPU without
+# and on one with dot products.
 . tests/cli/lib.sh
 gcc=aarch64-linux-gnu-gcc
 checkkernel=$root/build/aarch64/tests/kernels/checkkernel
@@ -37,4 +38,5 @@ proves() {
 MAKEFLAGS='' check "checkkernel cross-compiles without a warning" make -C "$root" WERROR=1 aarch64
 proves "C and NEON on a Cortex-A53" cortex-a53 'c neon'
 check "which lacks dot products" grep -q 'skipped: CPU lacks dotprod' log
+proves "dot products on a Cortex-A76" cortex-a76 dotprod _dotprod
 plan

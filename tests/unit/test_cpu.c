@@ -181,6 +181,7 @@ static void test_every_rung_fills_every_slot(void **state)
     assert_string_equal(kernels.symbol[BN_KERNEL_f16_gemv], "f16_gemv_neon");
     bn_kernels_init(&kernels, ALL_ARM);
     assert_complete(&kernels, suffixes, 3);
+    assert_string_equal(kernels.symbol[BN_KERNEL_i2s_gemv], "i2s_gemv_dotprod");
 #endif
 }
 
