@@ -303,8 +303,8 @@ int bn_map_open(struct bn_map *map, const char *path, struct bn_err *err)
             bn_err_set(err, "%s: cannot be mapped: %s", path, strerror(errno));
             goto out;
         }
-        map->p = p;
-        map->n = (size_t)st.st_size;
+        *map = (struct bn_map){.p = p, .n = (size_t)st.st_size, .fd = fd};
+        return 0;
     }
     status = 0;
 out:
@@ -312,10 +312,25 @@ out:
     return status;
 }
 
+int bn_map_read(const struct bn_map *map, void *out, size_t at, size_t n)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(map->fd, (char *)out + done, n - done, (off_t)(at + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return -1;
+        done += (size_t)got;
+    }
+    return 0;
+}
+
 void bn_map_close(struct bn_map *map)
 {
-    if (map->p)
+    if (map->p) {
         munmap((void *)(uintptr_t)map->p, map->n);
+        close(map->fd);
+    }
     *map = (struct bn_map){0};
 }
 

@@ -97,12 +97,16 @@ uint64_t bn_now_ns(void);
 
 /* ---- files ---- */
 
-/* Read-only mapping of a whole file. An empty file maps to p = NULL, n = 0. */
+/* Read-only mapping of a whole file. An empty file maps to p = NULL, n = 0. The file stays open: who needs
+ * bytes but once reads them from fd, which maps no pages. fd means something only while p is not NULL. */
 struct bn_map {
     const uint8_t *p;
     size_t n;
+    int fd;
 };
 int bn_map_open(struct bn_map *map, const char *path, struct bn_err *err);
+/* Read bytes [at, at + n) of the file. 0, or -1: they cannot be read, or are no longer there. */
+int bn_map_read(const struct bn_map *map, void *out, size_t at, size_t n);
 void bn_map_close(struct bn_map *map);
 
 /* Output that appears whole or not at all: a temporary file beside `path`, then flush, fsync, rename.

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * Preparing a model: one list of pieces of work, of a megabyte or so each, shared by all threads. A piece is
- * read in, brought into its layout, and its pages of the file are given back. */
+ * Preparing a model: one list of pieces of work, of some hundred kilobytes each, shared by all threads. A
+ * piece that stays in the file has its pages mapped; one that gets another layout is read into a thread's
+ * buffer, which stays in the cache: mapping its pages, only to drop them again, would take longer than the
+ * work. */
 #include "core/prepare.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +15,7 @@
 #include "kernels/pack.h"
 
 enum {
-    PIECE_BYTES = 2 << 20,
+    PIECE_BYTES = 256 << 10,
     HUGE_PAGE = 2 << 20,
     MATRICES_A_LAYER = 7,
 };
@@ -28,7 +31,10 @@ struct job {
     const struct bn_kernels *kernels;
     const struct bn_map *map; /* of the file; p NULL = it is not a file */
     size_t page_bytes;
-    bool read_in; /* the file fits in memory */
+    bool read_in;     /* the file fits in memory */
+    uint8_t *buffers; /* [threads][buffer_bytes], for the largest piece that is packed */
+    size_t buffer_bytes;
+    _Atomic bool failed; /* the file could not be read */
     struct piece *pieces;
     size_t n_pieces, n_alloc;
 };
@@ -45,39 +51,51 @@ static void add_pieces(struct job *job, struct bn_weight *w, uint8_t *to)
             job->n_alloc = job->n_alloc ? 2 * job->n_alloc : 256;
             job->pieces = bn_xrealloc(job->pieces, job->n_alloc * sizeof *job->pieces);
         }
+        if (to)
+            job->buffer_bytes = rows * bn_weight_row_bytes(w) > job->buffer_bytes
+                                    ? rows * bn_weight_row_bytes(w)
+                                    : job->buffer_bytes;
         job->pieces[job->n_pieces++] = (struct piece){w, to, r, bn_min_size(rows, w->n_rows - r)};
     }
 }
 
-/* The pages that lie in bytes [from, from + n) of the file, whole (inner) or touched. */
-static void advise(const struct job *job, const uint8_t *from, size_t n, bool inner, int advice)
+static void read_in(const struct job *job, const uint8_t *from, size_t n)
 {
-    uintptr_t page = job->page_bytes, begin = (uintptr_t)from, end = begin + n;
+#ifdef MADV_POPULATE_READ
+    uintptr_t page = job->page_bytes, begin = (uintptr_t)from / page * page;
 
-    begin = inner ? (begin + page - 1) / page * page : begin / page * page;
-    end = inner ? end / page * page : (end + page - 1) / page * page;
-    if (begin < end)
-        madvise((void *)begin, end - begin, advice); /* a hint: what it does not do, page faults do */
+    /* a hint: older kernels refuse it, and then pages come when they are touched */
+    madvise((void *)begin, bn_round_up((uintptr_t)from + n - begin, page), MADV_POPULATE_READ);
+#else
+    (void)job;
+    (void)from;
+    (void)n;
+#endif
 }
 
 static void do_pieces(void *arg, size_t begin, size_t end, unsigned worker)
 {
-    const struct job *job = arg;
+    struct job *job = arg;
+    uint8_t *buffer = job->buffers + worker * job->buffer_bytes;
 
-    (void)worker;
     for (size_t i = begin; i < end; i++) {
         const struct piece *p = &job->pieces[i];
-        size_t row_bytes = (size_t)bn_weight_row_bytes(p->w), at = p->row * row_bytes;
+        size_t row_bytes = (size_t)bn_weight_row_bytes(p->w), at = p->row * row_bytes,
+               n = p->n_rows * row_bytes;
         const uint8_t *from = (const uint8_t *)p->w->data + at;
-#ifdef MADV_POPULATE_READ
-        if (job->map->p && job->read_in)
-            advise(job, from, p->n_rows * row_bytes, false, MADV_POPULATE_READ);
-#endif
-        if (!p->to)
+        if (!p->to) {
+            if (job->map->p && job->read_in)
+                read_in(job, from, n);
             continue;
+        }
+        if (job->map->p) {
+            if (bn_map_read(job->map, buffer, (size_t)(from - job->map->p), n) != 0) {
+                job->failed = true;
+                return;
+            }
+            from = buffer;
+        }
         job->kernels->i2s_pack(from, p->to + at, p->n_rows, p->w->k);
-        if (job->map->p)
-            advise(job, from, p->n_rows * row_bytes, true, MADV_DONTNEED);
     }
 }
 
@@ -150,7 +168,13 @@ int bn_model_prepare(struct bn_model *m, const struct bn_kernels *kernels, struc
     add_pieces(&job, &m->embedding, NULL);
     if (m->lm_head.data != m->embedding.data)
         add_pieces(&job, &m->lm_head, NULL);
+    job.buffers = bn_xmalloc(bn_pool_threads(pool) * job.buffer_bytes + 1);
     bn_pool_run(pool, do_pieces, &job, job.n_pieces, 1, m->weight_bytes * 2);
+    free(job.buffers);
+    if (job.failed) {
+        free(job.pieces);
+        return bn_err_set(err, "%s: cannot be read any more: was it changed or cut meanwhile?", m->gguf.path);
+    }
     for (size_t i = 0; i < job.n_pieces; i++) {
         const struct piece *p = &job.pieces[i];
         if (p->to) {
