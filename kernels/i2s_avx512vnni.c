@@ -2,19 +2,20 @@
  * Ternary products over tiles with VNNI: codes are the unsigned operand of dpbusd, four activations spread
  * over all lanes the signed one; a lane is a row, so no sums across lanes are needed.
  *
- * Up to three vectors are bound by memory: codes are not even shifted down but summed by their place in the
- * byte. More vectors are bound by arithmetic: a tile is unpacked into a buffer that stays in the L1 cache and
- * is used for all vectors. */
+ * A few vectors take the codes straight from the stream; the fewer they are, the more registers there
+ * are for sums, and the less codes need to be shifted down before they are multiplied. More vectors are bound
+ * by arithmetic: a tile is unpacked into a buffer that stays in the L1 cache and is used for all vectors. */
 #include "kernels/avx512.h"
 #include "kernels/pack.h"
 
 enum {
     VECS = BN_TILE_ROWS / 16, /* vectors of 16 rows */
-    FEW_COLS = 3,             /* with 2 vectors and 4 places in a byte these fill the registers */
-    TILE_COLS = 12,           /* with 2 vectors as well */
-    DEPTH = 384,              /* elements of a row that are unpacked at a time: 12 KiB a tile */
-    STEP = 4,                 /* elements of a row that one lane of dpbusd takes */
-    AHEAD_BYTES = 4096,       /* how far the stream of weights is fetched ahead */
+    SUMS = 24,                /* in registers: 12 columns by a tile, or 6 by two tiles */
+    FEW_COLS = SUMS / VECS,
+    UNPACK_FROM_COLS = 48,
+    DEPTH = 256,         /* elements of a row that are unpacked at a time: 16 KiB for two tiles */
+    STEP = 4,            /* elements of a row that one lane of dpbusd takes */
+    AHEAD_BYTES = 4096,  /* how far the stream of weights is fetched ahead */
     X_BYTES = 384 << 10, /* activations used by all tiles before the next ones: they stay in the L2 cache */
     MIN_COLS = 60,       /* but not fewer columns: unpacking must pay */
 };
@@ -36,47 +37,76 @@ BN_INLINE __m512i four_activations(const int8_t *x)
     return _mm512_set1_epi32(four);
 }
 
-/* ---- one to three vectors ---- */
+/* ---- a few vectors ---- */
 
-/* One tile. Codes in bits 7:6 count 64 times, those in 5:4 16 times, in 3:2 4 times: each place has a sum of
- * its own. Exact in int32 while the result is. */
-BN_INLINE void few_columns(const uint8_t *w, const int8_t *x, size_t k, sums (*total)[VECS],
-                           const size_t n_cols)
+/* The codes of place p (0: bits 7:6 … 3: bits 1:0) of each byte, times a factor that depends on how many sums
+ * there are for the four places: with 4 sums, 64, 16, 4, 1 and no shift is needed; with 2, the first two
+ * places share the factor 16 and the last two 1, with one shift; with 1 sum there is no factor. */
+BN_INLINE __m512i codes_at(__m512i v, __m512i shifted, const int p, const int n_sums)
 {
-    const __m512i mask[4] = {_mm512_set1_epi8((char)0xc0), _mm512_set1_epi8(0x30), _mm512_set1_epi8(0x0c),
-                             _mm512_set1_epi8(0x03)};
+    static const char places[4] = {(char)0xc0, 0x30, 0x0c, 0x03};
+
+    if (n_sums == 4)
+        return _mm512_and_si512(v, _mm512_set1_epi8(places[p]));
+    if (n_sums == 2)
+        return _mm512_and_si512(p % 2 ? v : shifted, _mm512_set1_epi8(p < 2 ? 0x30 : 0x03));
+    return _mm512_and_si512(p < 3 ? _mm512_srli_epi16(v, (unsigned)(6 - 2 * p)) : v, _mm512_set1_epi8(3));
+}
+
+/* Sums of all places without their factors. */
+BN_INLINE sums join_places(const sums *s, const int n_sums)
+{
+    if (n_sums == 4)
+        return (s[0] >> 6) + (s[1] >> 4) + (s[2] >> 2) + s[3];
+    return n_sums == 2 ? (s[0] >> 4) + s[1] : s[0];
+}
+
+/* One tile, straight from memory. Exact in int32 while the result is. */
+BN_INLINE void few_columns(const uint8_t *w, const int8_t *x, size_t k, sums (*total)[VECS],
+                           const size_t n_cols, const int n_sums)
+{
     sums sum[FEW_COLS][VECS][4];
 
     BN_UNROLL
     for (size_t c = 0; c < n_cols; c++) {
         BN_UNROLL
-        for (int i = 0; i < 4 * VECS; i++)
-            sum[c][i / 4][i % 4] = (sums){0};
+        for (int v = 0; v < VECS; v++) {
+            BN_UNROLL
+            for (int p = 0; p < n_sums; p++)
+                sum[c][v][p] = (sums){0};
+        }
     }
     for (size_t i = 0; i < k; i += BN_PIECE_I2S, w += BN_PIECE_BYTES) {
+        __m512i in[VECS], shifted[VECS];
+
         BN_UNROLL
         for (int v = 0; v < VECS; v++) {
-            const __m512i codes = _mm512_loadu_si512(w + 64 * v);
-
+            in[v] = _mm512_loadu_si512(w + 64 * v);
+            shifted[v] = _mm512_srli_epi16(in[v], 2);
             _mm_prefetch((const char *)w + 64 * v + AHEAD_BYTES, _MM_HINT_T0);
+        }
+        BN_UNROLL
+        for (int p = 0; p < 4; p++) {
+            __m512i codes[VECS];
+
             BN_UNROLL
-            for (int p = 0; p < 4; p++) {
-                const __m512i at_p = _mm512_and_si512(codes, mask[p]);
+            for (int v = 0; v < VECS; v++)
+                codes[v] = codes_at(in[v], shifted[v], p, n_sums);
+            BN_UNROLL
+            for (size_t c = 0; c < n_cols; c++) {
+                const __m512i xc = four_activations(x + c * k + i + 4 * p);
 
                 BN_UNROLL
-                for (size_t c = 0; c < n_cols; c++)
-                    sum[c][v][p] = add_products(sum[c][v][p], at_p, four_activations(x + c * k + i + 4 * p));
+                for (int v = 0; v < VECS; v++)
+                    sum[c][v][p * n_sums / 4] = add_products(sum[c][v][p * n_sums / 4], codes[v], xc);
             }
         }
     }
     BN_UNROLL
     for (size_t c = 0; c < n_cols; c++) {
         BN_UNROLL
-        for (int v = 0; v < VECS; v++) {
-            const sums *s = sum[c][v];
-
-            total[c][v] = (s[0] >> 6) + (s[1] >> 4) + (s[2] >> 2) + s[3];
-        }
+        for (int v = 0; v < VECS; v++)
+            total[c][v] = join_places(sum[c][v], n_sums);
     }
 }
 
@@ -86,110 +116,41 @@ BN_INLINE void store_sums(int32_t *y, size_t n_rows, const sums *total, int32_t 
         _mm512_mask_storeu_epi32(y + 16 * v, lanes16(n_rows - 16 * v), (__m512i)(total[v] - x_sum));
 }
 
-BN_INLINE void gemm_few(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                        size_t n_rows, size_t k, const size_t n_cols)
+BN_INLINE void few(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                   size_t n_rows, size_t k, const size_t n_cols)
 {
-    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
-        sums total[FEW_COLS][VECS];
+    sums total[FEW_COLS][VECS];
 
-        few_columns(w + r * (k / 4), x, k, total, n_cols);
-        for (size_t c = 0; c < n_cols; c++)
-            store_sums(y + c * ldy + r, n_rows - r, total[c], x_sum[c]);
-    }
+    few_columns(w, x, k, total, n_cols, n_cols <= 3 ? 4 : n_cols <= 6 ? 2 : 1);
+    BN_UNROLL
+    for (size_t c = 0; c < n_cols; c++)
+        store_sums(y + c * ldy, n_rows, total[c], x_sum[c]);
 }
 
 void i2s_gemv_avx512vnni(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows,
                          size_t k)
 {
-    gemm_few(w, x, &x_sum, y, n_rows, n_rows, k, 1);
+    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS)
+        few(w + r * (k / 4), x, &x_sum, y + r, n_rows, n_rows - r, k, 1);
 }
 
-/* ---- more vectors ---- */
-
-/* Part of a product: a tile's rows by all columns over a stretch of k. */
-struct part {
-    const int8_t *x; /* column 0 at the start of the stretch; columns k apart */
-    const int32_t *x_sum;
-    int32_t *y; /* row 0 of the tile in column 0; columns ldy apart */
-    size_t k, ldy, n_cols, n_steps;
-    size_t n_rows;
-    int first; /* the sums begin here, with -x_sum; else they continue from y */
-};
-
-/* out[step][vector] holds four codes of each row. */
-BN_INLINE void unpack(const uint8_t *w, __m512i *out, size_t n_pieces)
+/* One tile by all columns, in groups of as equal a size as can be: 16 are 8 + 8, not 12 + 4. */
+BN_INLINE void gemm_few(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
+                        size_t n_rows, size_t k, size_t n_cols)
 {
-    const __m512i code = _mm512_set1_epi8(3);
-
-    for (size_t i = 0; i < n_pieces; i++, w += BN_PIECE_BYTES, out += 4 * VECS) {
-        BN_UNROLL
-        for (int v = 0; v < VECS; v++) {
-            const __m512i codes = _mm512_loadu_si512(w + 64 * v);
-
-            _mm_prefetch((const char *)w + 64 * v + AHEAD_BYTES, _MM_HINT_T0);
-            out[v] = _mm512_and_si512(_mm512_srli_epi16(codes, 6), code);
-            out[VECS + v] = _mm512_and_si512(_mm512_srli_epi16(codes, 4), code);
-            out[2 * VECS + v] = _mm512_and_si512(_mm512_srli_epi16(codes, 2), code);
-            out[3 * VECS + v] = _mm512_and_si512(codes, code);
-        }
-    }
-}
-
-/* The innermost product: 32 rows by n_cols columns, from column c on. */
-BN_INLINE void tile_product(const __m512i *w, const struct part *part, size_t c, const size_t n_cols)
-{
-    const __mmask16 lanes[VECS] = {lanes16(part->n_rows),
-                                   part->n_rows > 16 ? lanes16(part->n_rows - 16) : (__mmask16)0};
-    const int8_t *x = part->x + c * part->k;
-    int32_t *y = part->y + c * part->ldy;
-    sums sum[TILE_COLS][VECS];
-
-    BN_UNROLL
-    for (size_t j = 0; j < n_cols; j++) {
-        BN_UNROLL
-        for (int v = 0; v < VECS; v++)
-            sum[j][v] = part->first ? (sums)_mm512_set1_epi32(-part->x_sum[c + j])
-                                    : (sums)_mm512_maskz_loadu_epi32(lanes[v], y + j * part->ldy + 16 * v);
-    }
-    if (part->first) { /* their lines, needed at the end, are not in a cache yet */
-        BN_UNROLL
-        for (size_t j = 0; j < n_cols; j++) {
-            BN_UNROLL
-            for (int v = 0; v < VECS; v++)
-                _mm_prefetch((const char *)(y + j * part->ldy + 16 * v), _MM_HINT_T0);
-        }
-    }
-    for (size_t s = 0; s < part->n_steps; s++, w += VECS, x += STEP) {
-        BN_UNROLL
-        for (size_t j = 0; j < n_cols; j++) {
-            const __m512i xj = four_activations(x + j * part->k);
-
-            BN_UNROLL
-            for (int v = 0; v < VECS; v++)
-                sum[j][v] = add_products(sum[j][v], w[v], xj);
-        }
-    }
-    BN_UNROLL
-    for (size_t j = 0; j < n_cols; j++) {
-        BN_UNROLL
-        for (int v = 0; v < VECS; v++)
-            _mm512_mask_storeu_epi32(y + j * part->ldy + 16 * v, lanes[v], (__m512i)sum[j][v]);
-    }
-}
-
-/* All columns, in groups of as equal a size as can be: 33 columns are 11 + 11 + 11, not 12 + 12 + 9. */
-BN_INLINE void all_columns(const __m512i *w, const struct part *part)
-{
-    size_t groups = (part->n_cols + TILE_COLS - 1) / TILE_COLS;
+    size_t groups = (n_cols + FEW_COLS - 1) / FEW_COLS;
 
     for (size_t c = 0; groups > 0; groups--) {
-        size_t n = (part->n_cols - c + groups - 1) / groups;
+        size_t n = (n_cols - c + groups - 1) / groups;
 
         switch (n) {
 #define CASE(n)                                                                                              \
     case n:                                                                                                  \
-        tile_product(w, part, c, n);                                                                         \
+        few(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);                                        \
         break
+            CASE(1);
+            CASE(2);
+            CASE(3);
             CASE(4);
             CASE(5);
             CASE(6);
@@ -205,14 +166,110 @@ BN_INLINE void all_columns(const __m512i *w, const struct part *part)
     }
 }
 
+/* ---- more vectors ---- */
+
+/* Part of a product: one or two tiles' rows by all columns over a stretch of k. */
+struct part {
+    const int8_t *x; /* column 0 at the start of the stretch; columns k apart */
+    const int32_t *x_sum;
+    int32_t *y; /* row 0 in column 0; columns ldy apart */
+    size_t k, ldy, n_cols, n_pieces;
+    size_t n_rows;
+    int first; /* the sums begin here, with -x_sum; else they continue from y */
+};
+
+/* out[4 * piece + place][vector] holds four codes of each row; a tile takes VECS of the `stride` vectors. */
+BN_INLINE void unpack(const uint8_t *w, __m512i *out, size_t n_pieces, size_t stride)
+{
+    const __m512i code = _mm512_set1_epi8(3);
+
+    for (size_t i = 0; i < n_pieces; i++, w += BN_PIECE_BYTES, out += 4 * stride) {
+        BN_UNROLL
+        for (size_t v = 0; v < VECS; v++) {
+            const __m512i codes = _mm512_loadu_si512(w + 64 * v);
+
+            _mm_prefetch((const char *)w + 64 * v + AHEAD_BYTES, _MM_HINT_T0);
+            out[v] = _mm512_and_si512(_mm512_srli_epi16(codes, 6), code);
+            out[stride + v] = _mm512_and_si512(_mm512_srli_epi16(codes, 4), code);
+            out[2 * stride + v] = _mm512_and_si512(_mm512_srli_epi16(codes, 2), code);
+            out[3 * stride + v] = _mm512_and_si512(codes, code);
+        }
+    }
+}
+
+/* The innermost product: n_vecs * 16 rows by n_cols columns, from column c on. */
+BN_INLINE void block_product(const __m512i *w, const struct part *part, size_t c, const size_t n_vecs,
+                             const size_t n_cols)
+{
+    const int8_t *x = part->x + c * part->k;
+    int32_t *y = part->y + c * part->ldy;
+    sums sum[SUMS / VECS][2 * VECS];
+    __mmask16 lanes[2 * VECS];
+
+    BN_UNROLL
+    for (size_t v = 0; v < n_vecs; v++)
+        lanes[v] = part->n_rows > 16 * v ? lanes16(part->n_rows - 16 * v) : (__mmask16)0;
+    BN_UNROLL
+    for (size_t j = 0; j < n_cols; j++) {
+        BN_UNROLL
+        for (size_t v = 0; v < n_vecs; v++)
+            sum[j][v] = part->first ? (sums)_mm512_set1_epi32(-part->x_sum[c + j])
+                                    : (sums)_mm512_maskz_loadu_epi32(lanes[v], y + j * part->ldy + 16 * v);
+    }
+    for (size_t i = 0; i < part->n_pieces; i++, w += 4 * n_vecs, x += BN_PIECE_I2S) {
+        BN_UNROLL
+        for (size_t p = 0; p < 4; p++) {
+            BN_UNROLL
+            for (size_t j = 0; j < n_cols; j++) {
+                const __m512i xj = four_activations(x + j * part->k + STEP * p);
+
+                BN_UNROLL
+                for (size_t v = 0; v < n_vecs; v++)
+                    sum[j][v] = add_products(sum[j][v], w[n_vecs * p + v], xj);
+            }
+        }
+    }
+    BN_UNROLL
+    for (size_t j = 0; j < n_cols; j++) {
+        BN_UNROLL
+        for (size_t v = 0; v < n_vecs; v++)
+            _mm512_mask_storeu_epi32(y + j * part->ldy + 16 * v, lanes[v], (__m512i)sum[j][v]);
+    }
+}
+
+/* All columns by two tiles' rows, in groups of as equal a size as can be: 25 are 5 five times, not 6, 6, 6,
+ * 6, 1. */
+BN_INLINE void two_tiles(const __m512i *w, const struct part *part)
+{
+    size_t groups = (part->n_cols + SUMS / (2 * VECS) - 1) / (SUMS / (2 * VECS));
+
+    for (size_t c = 0; groups > 0; groups--) {
+        size_t n = (part->n_cols - c + groups - 1) / groups;
+
+        switch (n) {
+#define CASE(n)                                                                                              \
+    case n:                                                                                                  \
+        block_product(w, part, c, 2 * VECS, n);                                                              \
+        break
+            CASE(4);
+            CASE(5);
+            CASE(6);
+#undef CASE
+        }
+        c += n;
+    }
+}
+
 BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                          size_t n_rows, size_t k, size_t n_cols)
 {
-    __m512i unpacked[DEPTH / STEP * VECS];
+    __m512i unpacked[DEPTH / STEP * 2 * VECS];
+    size_t r = 0;
 
-    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
+    for (; r + BN_TILE_ROWS < n_rows; r += 2 * BN_TILE_ROWS) {
         for (size_t i = 0; i < k; i += DEPTH) {
             const size_t depth = k - i < DEPTH ? k - i : DEPTH;
+            const uint8_t *from = w + r * (k / 4) + i / BN_PIECE_I2S * BN_PIECE_BYTES;
             const struct part part = {
                 .x = x + i,
                 .x_sum = x_sum,
@@ -220,16 +277,18 @@ BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum
                 .k = k,
                 .ldy = ldy,
                 .n_cols = n_cols,
-                .n_steps = depth / STEP,
+                .n_pieces = depth / BN_PIECE_I2S,
                 .n_rows = n_rows - r,
                 .first = i == 0,
             };
 
-            unpack(w, unpacked, depth / BN_PIECE_I2S);
-            w += depth / BN_PIECE_I2S * BN_PIECE_BYTES;
-            all_columns(unpacked, &part);
+            unpack(from, unpacked, part.n_pieces, 2 * VECS);
+            unpack(from + BN_TILE_ROWS * (k / 4), unpacked + VECS, part.n_pieces, 2 * VECS);
+            two_tiles(unpacked, &part);
         }
     }
+    if (r < n_rows)
+        gemm_few(w + r * (k / 4), x, x_sum, y + r, ldy, n_rows - r, k, n_cols);
 }
 
 void i2s_gemm_avx512vnni(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
@@ -237,15 +296,9 @@ void i2s_gemm_avx512vnni(const uint8_t *w, const int8_t *x, const int32_t *x_sum
 {
     size_t fit = X_BYTES / k, groups;
 
-    switch (n_cols) {
-    case 1:
-        gemm_few(w, x, x_sum, y, ldy, n_rows, k, 1);
-        return;
-    case 2:
-        gemm_few(w, x, x_sum, y, ldy, n_rows, k, 2);
-        return;
-    case 3:
-        gemm_few(w, x, x_sum, y, ldy, n_rows, k, 3);
+    if (n_cols < UNPACK_FROM_COLS) {
+        for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS)
+            gemm_few(w + r * (k / 4), x, x_sum, y + r, ldy, n_rows - r, k, n_cols);
         return;
     }
     fit = fit < MIN_COLS ? MIN_COLS : fit;

@@ -146,15 +146,17 @@ static void gemv_cases(struct check *c, enum order order)
 
 static void gemm_cases(struct check *c, enum order order)
 {
-    static const size_t cols[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 31, 33};
+    static const size_t cols[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                  12, 13, 16, 17, 31, 33, 47, 48, 53, 64, 97};
+    enum { N_COLS = sizeof cols / sizeof cols[0] };
 
     for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
         for (int x = 0; x < N_FILLS && !check_failed(c); x++)
-            product_case(c, order, check_between(c, 14, 35), w == x ? 4096 : 2560, cols[check_below(c, 14)],
-                         (enum fill)w, (enum fill)x);
+            product_case(c, order, check_between(c, 14, 35), w == x ? 4096 : 2560,
+                         cols[check_below(c, N_COLS)], (enum fill)w, (enum fill)x);
     }
     for (int i = 0; i < 150 && !check_failed(c); i++)
-        product_case(c, order, check_between(c, 1, 110), any_k(c, order), cols[i % 14],
+        product_case(c, order, check_between(c, 1, 110), any_k(c, order), cols[i % N_COLS],
                      (enum fill)check_below(c, N_FILLS), (enum fill)check_below(c, N_FILLS));
 }
 
