@@ -62,6 +62,14 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
     BN_USE(i2s_pack, avx512vnni);
     BN_USE(qk256_gemv, avx512vnni);
     BN_USE(qk256_gemm, avx512vnni);
+    BN_USE(q8_0_gemv, avx512vnni);
+    BN_USE(q8_0_gemm, avx512vnni);
+    BN_USE(q4_0_gemv, avx512vnni);
+    BN_USE(q4_0_gemm, avx512vnni);
+    BN_USE(q6_k_gemv, avx512vnni);
+    BN_USE(q6_k_gemm, avx512vnni);
+    BN_USE(q4_k_gemv, avx512vnni);
+    BN_USE(q4_k_gemm, avx512vnni);
 }
 #elif defined __aarch64__
 void bn_kernels_init_neon(struct bn_kernels *kernels)
@@ -107,6 +115,14 @@ void bn_kernels_init_mock(struct bn_kernels *kernels)
     BN_USE(f16_gemv, mock);
     BN_USE(bf16_gemv, mock);
     BN_USE(f32_gemv, mock);
+    BN_USE(q8_0_gemv, mock);
+    BN_USE(q8_0_gemm, mock);
+    BN_USE(q4_0_gemv, mock);
+    BN_USE(q4_0_gemm, mock);
+    BN_USE(q6_k_gemv, mock);
+    BN_USE(q6_k_gemm, mock);
+    BN_USE(q4_k_gemv, mock);
+    BN_USE(q4_k_gemm, mock);
 }
 
 void bn_kernels_init(struct bn_kernels *kernels, unsigned cpu_flags)

@@ -7,8 +7,7 @@
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels/block_slots.h"
 
 /* One row of activations quantised to int8: x ~ q / scale. */
 struct bn_act {
@@ -83,7 +82,8 @@ struct bn_act {
      * n >= 1; finite input. */                                                                              \
     X(f32_softmax, void, (float *s, size_t n))                                                               \
     /* Index of the largest value, the lowest index on ties; NaN never wins; n >= 1. Exact. */               \
-    X(f32_argmax, size_t, (const float *x, size_t n))
+    X(f32_argmax, size_t, (const float *x, size_t n))                                                        \
+    BN_KERNEL_BLOCK_SLOTS(X) /* ggml's block formats */
 
 #define BN_KERNEL_ENUM(slot, ret, args) BN_KERNEL_##slot,
 enum bn_kernel_slot { BN_KERNEL_SLOTS(BN_KERNEL_ENUM) BN_KERNEL_COUNT };

@@ -52,3 +52,24 @@ void f32_gemv_mock(const float *w, const float *x, float *y, size_t n_rows, size
     (void)w;
     repeat(x, y, n_rows, k);
 }
+
+#define BLOCK_MOCK(format)                                                                                   \
+    void format##_gemv_mock(const uint8_t *w, const struct bn_q8 *x, float *y, size_t n_rows, size_t k)      \
+    {                                                                                                        \
+        (void)w;                                                                                             \
+        for (size_t r = 0; r < n_rows; r++)                                                                  \
+            y[r] = (float)x->q[r % k];                                                                       \
+    }                                                                                                        \
+    void format##_gemm_mock(const uint8_t *w, const struct bn_q8 *x, float *y, size_t ldy, size_t n_rows,    \
+                            size_t k, size_t n_cols)                                                         \
+    {                                                                                                        \
+        (void)w;                                                                                             \
+        for (size_t c = 0; c < n_cols; c++) {                                                                \
+            for (size_t r = 0; r < n_rows; r++)                                                              \
+                y[c * ldy + r] = (float)x->q[c * k + r % k];                                                 \
+        }                                                                                                    \
+    }
+BLOCK_MOCK(q8_0)
+BLOCK_MOCK(q4_0)
+BLOCK_MOCK(q6_k)
+BLOCK_MOCK(q4_k)

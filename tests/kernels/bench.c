@@ -26,6 +26,7 @@ struct operands {
     int8_t *q;
     int32_t *sums, *ints;
     uint16_t *halves;
+    int16_t *halfwords;
 };
 
 /* n_rows, k and n_cols; for operations on one vector k is its length, for attention n_rows the positions, k
@@ -60,8 +61,31 @@ static const struct shape shapes[] = {
     {BN_KERNEL_f16_attn_scores, 256, 128, 4}, {BN_KERNEL_f16_attn_scores, 256, 128, 8},
     {BN_KERNEL_f16_attn_values, 256, 128, 1}, {BN_KERNEL_f16_attn_values, 256, 128, 4},
     {BN_KERNEL_f16_attn_values, 256, 128, 8}, {BN_KERNEL_f32_softmax, 1, 512, 1},
-    {BN_KERNEL_f32_argmax, 1, 128256, 1},
+    {BN_KERNEL_f32_argmax, 1, 128256, 1},     {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
+    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},    {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},     {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},     {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q8_0_encode, 1, 2560, 1},      {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},     {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},     {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_0_encode, 1, 2560, 1},      {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},     {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},     {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q6_k_encode, 1, 2560, 1},      {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},     {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},     {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_k_encode, 1, 2560, 1},
 };
+
+/* Of 256 weights in the block formats, whose slots end the list; 0 for the quantisers of activations. */
+static size_t block_bytes(enum bn_kernel_slot slot)
+{
+    return slot >= BN_KERNEL_q4_k_gemv   ? 144
+           : slot >= BN_KERNEL_q6_k_gemv ? 210
+           : slot >= BN_KERNEL_q4_0_gemv ? 144
+           : slot >= BN_KERNEL_q8_0_gemv ? 272
+                                         : 0;
+}
 
 static size_t weight_bytes(const struct shape *s)
 {
@@ -81,7 +105,7 @@ static size_t weight_bytes(const struct shape *s)
     case BN_KERNEL_f16_attn_values:
         return s->n_rows * s->k * 2; /* of the cache */
     default:
-        return 0;
+        return block_bytes(s->slot) * s->n_rows * s->k / 256;
     }
 }
 
@@ -123,7 +147,35 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         o->at = 0;
     w = o->weights + o->at;
     o->at += (bytes + 63) / 64 * 64;
+    struct bn_q8 x = {o->q, o->x, o->halfwords};
     switch (s->slot) {
+#define BLOCK_CALLS(format)                                                                                  \
+    case BN_KERNEL_##format##_gemv:                                                                          \
+        f->format##_gemv(w, &x, o->y, rows, n);                                                              \
+        break;                                                                                               \
+    case BN_KERNEL_##format##_gemm:                                                                          \
+        f->format##_gemm(w, &x, o->y, rows, rows, n, s->n_cols);                                             \
+        break;                                                                                               \
+    case BN_KERNEL_##format##_pack:                                                                          \
+        f->format##_pack(w, (uint8_t *)o->y, rows, n);                                                       \
+        break;                                                                                               \
+    case BN_KERNEL_##format##_to_f32:                                                                        \
+        f->format##_to_f32(w, o->y, n);                                                                      \
+        break;                                                                                               \
+    case BN_KERNEL_##format##_encode:                                                                        \
+        f->format##_encode(o->x, (uint8_t *)o->y, n);                                                        \
+        break
+        BLOCK_CALLS(q8_0);
+        BLOCK_CALLS(q4_0);
+        BLOCK_CALLS(q6_k);
+        BLOCK_CALLS(q4_k);
+#undef BLOCK_CALLS
+    case BN_KERNEL_q8_0_quantize:
+        f->q8_0_quantize(o->x, &(struct bn_q8){o->q, o->y, o->halfwords}, n);
+        break;
+    case BN_KERNEL_q8_k_quantize:
+        f->q8_k_quantize(o->x, &(struct bn_q8){o->q, o->y, o->halfwords}, n);
+        break;
     case BN_KERNEL_i2s_gemv:
         f->i2s_gemv(w, o->q, 0, o->ints, rows, n);
         break;
@@ -271,6 +323,7 @@ static void fill_operands(struct operands *o)
         .sums = bn_xcalloc(1, VECTOR_BYTES),
         .ints = bn_xcalloc(1, VECTOR_BYTES),
         .halves = bn_xmalloc(VECTOR_BYTES),
+        .halfwords = bn_xcalloc(1, VECTOR_BYTES),
     };
     memset(o->weights, 0x26, POOL_BYTES); /* codes 0, 2, 1, 2; as a half 0.024, as a float 5.8e-16 */
     for (size_t i = 0; i < VECTOR_BYTES / sizeof *o->x; i++)
@@ -290,6 +343,7 @@ static void free_operands(struct operands *o)
     free(o->sums);
     free(o->ints);
     free(o->halves);
+    free(o->halfwords);
 }
 
 void bench_all(unsigned cpu_flags, const char *filter)
