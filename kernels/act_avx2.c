@@ -70,15 +70,25 @@ struct bn_act i8_rmsnorm_avx2(const float *x, const float *g, int8_t *q, size_t 
     return act;
 }
 
+/* y / a, rounded as the division rounds it; see has_exact_quotients. */
+BN_INLINE __m256 quotient(__m256 y, __m256 a, __m256 reciprocal)
+{
+    __m256 q = _mm256_mul_ps(y, reciprocal);
+
+    q = _mm256_fmadd_ps(_mm256_fnmadd_ps(q, a, y), reciprocal, q);
+    return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, a, y), reciprocal, q);
+}
+
 void i32_scale_avx2(const int32_t *y, float *out, float a_scale, float w_scale, size_t n)
 {
     const __m256 a = _mm256_set1_ps(a_scale), w = _mm256_set1_ps(w_scale);
+    const __m256 reciprocal = _mm256_set1_ps(1.0f / a_scale);
     size_t i = 0;
 
-    for (; i + 8 <= n; i += 8) {
+    for (; i + 8 <= n && has_exact_quotients(a_scale); i += 8) {
         __m256 v = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(y + i)));
 
-        _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_div_ps(v, a), w));
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(quotient(v, a, reciprocal), w));
     }
     for (; i < n; i++)
         out[i] = (float)y[i] / a_scale * w_scale;

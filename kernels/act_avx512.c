@@ -62,14 +62,38 @@ struct bn_act i8_rmsnorm_avx512(const float *x, const float *g, int8_t *q, size_
     return act;
 }
 
+/* y / a, rounded as the division rounds it; see has_exact_quotients. */
+BN_INLINE __m512 quotient(__m512 y, __m512 a, __m512 reciprocal)
+{
+    __m512 q = _mm512_mul_ps(y, reciprocal);
+
+    q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, a, y), reciprocal, q);
+    return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, a, y), reciprocal, q);
+}
+
+BN_INLINE void scale16(const int32_t *y, float *out, __m512 a, __m512 reciprocal, __m512 w, __mmask16 lanes,
+                       const int divide)
+{
+    const __m512 v = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(lanes, y));
+    const __m512 q = divide ? _mm512_div_ps(v, a) : quotient(v, a, reciprocal);
+
+    _mm512_mask_storeu_ps(out, lanes, _mm512_mul_ps(q, w));
+}
+
+/* A division takes sixteen times as long as one of the five operations of a quotient. */
 void i32_scale_avx512(const int32_t *y, float *out, float a_scale, float w_scale, size_t n)
 {
     const __m512 a = _mm512_set1_ps(a_scale), w = _mm512_set1_ps(w_scale);
+    const __m512 reciprocal = _mm512_set1_ps(1.0f / a_scale);
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 lanes = lanes16(n - i);
-        __m512 v = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(lanes, y + i));
-
-        _mm512_mask_storeu_ps(out + i, lanes, _mm512_mul_ps(_mm512_div_ps(v, a), w));
+    if (!has_exact_quotients(a_scale)) {
+        for (; i < n; i += 16)
+            scale16(y + i, out + i, a, reciprocal, w, lanes16(n - i), 1);
+        return;
     }
+    for (; i + 16 <= n; i += 16)
+        scale16(y + i, out + i, a, reciprocal, w, 0xffff, 0);
+    if (i < n)
+        scale16(y + i, out + i, a, reciprocal, w, lanes16(n - i), 0);
 }

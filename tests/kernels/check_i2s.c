@@ -334,11 +334,32 @@ void check_i8_rmsnorm(struct check *c)
     }
 }
 
+/* Usual scales; mantissas of all ones and next to them; powers of two; very small and very large ones. */
+static float divisor(struct check *c, size_t i)
+{
+    float any = 1.0f + (float)check_below(c, 1 << 23) * 0x1p-23f;
+
+    switch (i % 8) {
+    case 0:
+        return nextafterf(ldexpf(2.0f, (int)check_below(c, 20)), 0.0f);
+    case 1:
+        return nextafterf(nextafterf(ldexpf(2.0f, (int)check_below(c, 20)), 0.0f), 0.0f);
+    case 2:
+        return ldexpf(1.0f + (float)check_below(c, 4) * 0x1p-23f, (int)check_below(c, 20));
+    case 3:
+        return ldexpf(any, -(int)check_between(c, 50, 120));
+    case 4:
+        return ldexpf(any, (int)check_between(c, 50, 120));
+    default:
+        return 0.01f + fabsf(check_float(c, 500.0f));
+    }
+}
+
 void check_i32_scale(struct check *c)
 {
     for (size_t i = 0; i < 200 && !check_failed(c); i++) {
         size_t n = i < 70 ? i : check_between(c, 0, 3000);
-        float a = 0.01f + fabsf(check_float(c, 500.0f)), w = check_float(c, 3.0f), *out;
+        float a = divisor(c, i), w = check_float(c, 3.0f), *out;
         int32_t *y;
 
         check_case(c, "n %zu", n);
