@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Activations to int8 and the way back, 8 and 4 at a time. */
+ * Activations to int8 and the way back, 4 at a time. */
 #include "kernels/act.h"
 #include "kernels/neon.h"
 
@@ -9,35 +9,54 @@ BN_INLINE int16x4_t whole4(float32x4_t v)
     return vqmovn_s32(vcvtnq_s32_f32(v));
 }
 
+/* Store four values times scale, or the `left` that there still are, as codes, and return sum plus them. */
+BN_INLINE int32x4_t quantize4(int32x4_t sum, float32x4_t x, float32x4_t scale, int8_t *q, size_t left)
+{
+    const int16x4_t whole = whole4(vmulq_f32(x, scale));
+    const int8x8_t codes = vqmovn_s16(vcombine_s16(whole, whole));
+    const int32_t four = vget_lane_s32(vreinterpret_s32_s8(codes), 0);
+
+    if (left >= 4)
+        memcpy(q, &four, sizeof four);
+    else
+        memcpy(q, &four, left); /* the low byte is the first */
+    return vaddw_s16(sum, vget_low_s16(vmovl_s8(codes)));
+}
+
 struct bn_act i8_quantize_neon(const float *x, int8_t *q, size_t n)
 {
     float32x4_t max = vdupq_n_f32(0.0f), scale;
     int32x4_t sum = vdupq_n_s32(0);
     struct bn_act act;
-    size_t i;
 
-    for (i = 0; i < n; i += 4)
+    for (size_t i = 0; i < n; i += 4)
         max = vmaxnmq_f32(vabsq_f32(load4(x + i, n - i)), max);
     act.scale = act_scale(vmaxnmvq_f32(max));
     scale = vdupq_n_f32(act.scale);
-    for (i = 0; i + 8 <= n; i += 8) {
-        const int16x4_t low = whole4(vmulq_f32(vld1q_f32(x + i), scale));
-        const int16x4_t high = whole4(vmulq_f32(vld1q_f32(x + i + 4), scale));
-        const int8x8_t bytes = vqmovn_s16(vcombine_s16(low, high));
+    for (size_t i = 0; i < n; i += 4)
+        sum = quantize4(sum, load4(x + i, n - i), scale, q + i, n - i);
+    act.sum = vaddvq_s32(sum);
+    return act;
+}
 
-        vst1_s8(q + i, bytes);
-        sum = vpadalq_s16(sum, vmovl_s8(bytes));
-    }
-    for (; i < n; i += 4) {
-        const size_t left = n - i < 4 ? n - i : 4;
-        const int8x8_t bytes =
-            vqmovn_s16(vcombine_s16(whole4(vmulq_f32(load4(x + i, left), scale)), vdup_n_s16(0)));
-        int8_t partial[8];
+BN_INLINE float32x4_t normed(const float *x, const float *g, float32x4_t r, size_t i, size_t left)
+{
+    return vmulq_f32(vmulq_f32(load4(x + i, left), r), load4(g + i, left));
+}
 
-        vst1_s8(partial, bytes);
-        memcpy(q + i, partial, left);
-        sum = vpadalq_s16(sum, vmovl_s8(bytes));
-    }
+struct bn_act i8_rmsnorm_neon(const float *x, const float *g, int8_t *q, size_t n, float eps)
+{
+    const float32x4_t r = norm_factor(x, n, eps);
+    float32x4_t max = vdupq_n_f32(0.0f), scale;
+    int32x4_t sum = vdupq_n_s32(0);
+    struct bn_act act;
+
+    for (size_t i = 0; i < n; i += 4)
+        max = vmaxnmq_f32(vabsq_f32(normed(x, g, r, i, n - i)), max);
+    act.scale = act_scale(vmaxnmvq_f32(max));
+    scale = vdupq_n_f32(act.scale);
+    for (size_t i = 0; i < n; i += 4)
+        sum = quantize4(sum, normed(x, g, r, i, n - i), scale, q + i, n - i);
     act.sum = vaddvq_s32(sum);
     return act;
 }

@@ -11,8 +11,6 @@
 #include "kernels/pack.h"
 #include "kernels/ternary_arm.h"
 
-#include <string.h>
-
 enum {
     VECS = BN_TILE_ROWS / 4,     /* vectors of four rows */
     HALF = VECS / 2,             /* those that are multiplied at a time, when there are many columns */

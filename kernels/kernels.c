@@ -80,6 +80,7 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(qk256_gemv, neon);
     BN_USE(qk256_gemm, neon);
     BN_USE(i8_quantize, neon);
+    BN_USE(i8_rmsnorm, neon);
     BN_USE(i32_scale, neon);
     BN_USE(f16_gemv, neon);
     BN_USE(bf16_gemv, neon);
@@ -93,6 +94,8 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(f32_silu_mul, neon);
     BN_USE(f32_rope_neox, neon);
     BN_USE(f32_rope_norm, neon);
+    BN_USE(f16_attn_scores, neon);
+    BN_USE(f16_attn_values, neon);
     BN_USE(f32_softmax, neon);
     BN_USE(f32_argmax, neon);
 }

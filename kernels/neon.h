@@ -6,6 +6,7 @@
 #include "kernels/isa.h"
 
 #include <arm_neon.h>
+#include <math.h>
 #include <string.h>
 
 /* Four values, or the `left` that there still are and zeros; memory behind them is not touched. */
@@ -67,6 +68,21 @@ BN_INLINE float32x4_t floats_of_bf16(uint16x4_t v)
 BN_INLINE float64x2_t low_double(float32x4_t v)
 {
     return vcvt_f64_f32(vget_low_f32(v));
+}
+
+/* 1 / sqrtf((float)(sum x^2 / n) + eps) in every lane, the sum in double. */
+BN_INLINE float32x4_t norm_factor(const float *x, size_t n, float eps)
+{
+    float64x2_t low = vdupq_n_f64(0.0), high = low;
+
+    for (size_t i = 0; i < n; i += 4) {
+        const float32x4_t v = load4(x + i, n - i);
+        const float64x2_t a = low_double(v), b = vcvt_high_f64_f32(v);
+
+        low = vfmaq_f64(low, a, a);
+        high = vfmaq_f64(high, b, b);
+    }
+    return vdupq_n_f32(1.0f / sqrtf((float)(vaddvq_f64(vaddq_f64(low, high)) / (double)n) + eps));
 }
 
 /* 2^n of whole n, -126 <= n <= 127. */

@@ -2,21 +2,10 @@
  * Norm, addition, activations, softmax and argmax over one vector, 4 values at a time. */
 #include "kernels/neon.h"
 
-#include <math.h>
-
 void f32_rmsnorm_neon(const float *x, const float *g, float *y, size_t n, float eps)
 {
-    float64x2_t low = vdupq_n_f64(0.0), high = low;
-    float32x4_t r;
+    const float32x4_t r = norm_factor(x, n, eps);
 
-    for (size_t i = 0; i < n; i += 4) {
-        const float32x4_t v = load4(x + i, n - i);
-        const float64x2_t a = low_double(v), b = vcvt_high_f64_f32(v);
-
-        low = vfmaq_f64(low, a, a);
-        high = vfmaq_f64(high, b, b);
-    }
-    r = vdupq_n_f32(1.0f / sqrtf((float)(vaddvq_f64(vaddq_f64(low, high)) / (double)n) + eps));
     for (size_t i = 0; i < n; i += 4)
         store4(y + i, n - i, vmulq_f32(vmulq_f32(load4(x + i, n - i), r), load4(g + i, n - i)));
 }
