@@ -103,6 +103,7 @@ int bn_session_open(struct bn_session *s, const struct bn_model *model, const st
                                  .n_head_kv = model->n_head_kv,
                                  .head_dim = model->head_dim,
                                  .n_positions = bn_round_up(n_ctx, BN_ATTN_TILE)};
+    s->max_threads = bn_pool_threads(pool);
     s->n_batch = n_ctx < BN_SESSION_BATCH ? n_ctx : BN_SESSION_BATCH;
     lay_out(s, &measure);
     if (measure.overflow)
@@ -133,4 +134,16 @@ void bn_session_close(struct bn_session *s)
 void bn_session_reset(struct bn_session *s)
 {
     s->n_past = 0;
+}
+
+void bn_session_rewind(struct bn_session *s, uint32_t n_past)
+{
+    assert(n_past < s->n_ctx);
+    s->n_past = n_past;
+}
+
+void bn_session_set_pool(struct bn_session *s, struct bn_pool *pool)
+{
+    assert(bn_pool_threads(pool) <= s->max_threads);
+    s->pool = pool;
 }

@@ -25,9 +25,10 @@ struct bn_session {
     const struct bn_model *model;
     const struct bn_kernels *kernels;
     struct bn_pool *pool;
-    uint32_t n_ctx;   /* positions that fit */
-    uint32_t n_batch; /* columns that one bn_forward takes */
-    uint32_t n_past;  /* positions in the cache */
+    unsigned max_threads; /* of any pool it is used with: scratch memory is for so many */
+    uint32_t n_ctx;       /* positions that fit */
+    uint32_t n_batch;     /* columns that one bn_forward takes */
+    uint32_t n_past;      /* positions in the cache */
 
     struct bn_kv_cache kv;
     float *rope_cos, *rope_sin; /* [n_ctx][n_rot / 2] */
@@ -65,6 +66,13 @@ void bn_session_close(struct bn_session *session);
 
 /* Forget the sequence: the next token stands at position 0. */
 void bn_session_reset(struct bn_session *session);
+
+/* Go back, or forward over what is still in the cache: the next token stands at n_past, below n_ctx. Rows
+ * before it that were never written are zero. */
+void bn_session_rewind(struct bn_session *session, uint32_t n_past);
+
+/* Use another pool, of no more threads than the one that the session was opened with. */
+void bn_session_set_pool(struct bn_session *session, struct bn_pool *pool);
 
 /* Floats from a row of scores to the next: whole tiles, and a cache line more, because rows a power of two
  * apart would crowd into a few sets of the cache. */

@@ -15,6 +15,7 @@ struct command {
 
 static const struct command commands[] = {
     {"run", "run a model: prompt in, text and speed out", cmd_run},
+    {"bench", "how fast a model runs, and how far that is from the machine's limits", cmd_bench},
     {"record", "run under the profiler", cmd_record},
     {"svg", "draw a recording as an interactive flame graph", cmd_svg},
     {"hotspots", "top consumers of a recording, as a report", cmd_hotspots},

@@ -12,6 +12,7 @@
 enum { BN_EXIT_DONE = 0, BN_EXIT_FAILED = 1, BN_EXIT_USAGE = 2, BN_EXIT_GATE = 3, BN_EXIT_NO_BASELINE = 4 };
 
 int cmd_run(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_record(int argc, char **argv);
 int cmd_svg(int argc, char **argv);
 int cmd_hotspots(int argc, char **argv);

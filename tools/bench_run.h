@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ * The measurements of `bnprof bench`: tests times configurations, their repetitions taking turns, with looks
+ * at the machine's limits between them, so that a host whose speed changes hits all alike. */
+#ifndef TOOLS_BENCH_RUN_H
+#define TOOLS_BENCH_RUN_H
+
+#include <signal.h>
+
+#include "core/scope.h"
+#include "tools/bench_options.h"
+#include "tools/bench_share.h"
+#include "tools/engine.h"
+
+/* A stage with all its calls in the repetitions of a test; stages that only hold others together are one,
+ * "other". */
+struct bn_bench_stage {
+    char name[64]; /* "attention/qkv_projection", "lm_head" */
+    uint64_t calls;
+    double seconds; /* on the calling thread, its waiting included, its child stages not */
+    struct bn_bench_work work;
+    struct bn_bench_share share;
+};
+
+struct bn_bench_result {
+    char test[32]; /* "pp512", "tg128", "tg128 @ d4000" */
+    bool decode;
+    uint32_t n, depth; /* tokens; positions before them */
+    uint32_t threads;
+    const char *kernel;
+    uint32_t runs; /* of the test in one repetition: short tests are repeated until they can be timed */
+    size_t n_repetitions;
+    double *tokens_per_second; /* [n_repetitions] */
+    double *token_ms;          /* of a decode test: each token's time */
+    size_t n_token_ms, max_token_ms;
+    double seconds, cpu_seconds; /* all repetitions, and the CPU time of all threads in them */
+    struct bn_bench_stage *stages;
+    size_t n_stages;
+    /* when all is measured */
+    struct bn_bench_spread speed; /* tokens per second */
+    struct bn_bench_share share;
+};
+
+/* The parts point at each other: it stays where it was opened. A zeroed one is closed. */
+struct bn_bench {
+    const struct bn_bench_options *options;
+    const volatile sig_atomic_t *interrupt; /* may be NULL */
+    bool progress;                          /* a line on stderr that is written over */
+    bool was_interrupted;
+    struct bn_engine *engines; /* [options->kernels.n] */
+    struct bn_pool **pools;    /* [options->threads.n], of engines[0]'s process: all engines share them */
+    struct bn_limits *limits;  /* [options->threads.n] */
+    uint64_t *looked_ns;       /* [options->threads.n] end of the last look, 0 = none yet */
+    struct bn_limits_probe *probe;
+    struct bn_bench_result *results; /* in the order in which they are printed: kernels, threads, tests */
+    size_t n_results;
+    uint64_t peak_rss_bytes; /* of the first engine, its tests tried once, before the limits took memory of
+                                their own */
+};
+
+/* The whole measurement. 0, or -1 with a message; bad names in the options are status 2 for the caller:
+ * *usage is set. An interrupt ends it early with what was measured so far: 0, and was_interrupted. */
+int bn_bench_run(struct bn_bench *bench, const struct bn_bench_options *options, bool *usage,
+                 struct bn_err *err);
+void bn_bench_close(struct bn_bench *bench);
+
+/* The first share above 1, of a test or of a stage that takes at least 0.2 % of its test: -1 with a message.
+ * 0 = none. */
+int bn_bench_check(const struct bn_bench *bench, struct bn_err *err);
+
+/* The same for one result. */
+int bn_bench_check_result(const struct bn_bench_result *result, struct bn_err *err);
+
+#endif
