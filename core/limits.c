@@ -17,8 +17,9 @@ enum {
     HUGE_PAGE_BYTES = 2 << 20,
     CHUNK_BYTES = 256 << 10, /* between two looks at the clock */
     INT8_CHUNK_MACS = 1 << 20,
-    PASS_NS = 10 * 1000 * 1000, /* longer ones are more often disturbed */
-    LOOKS = 4,                  /* of bn_limits_measure */
+    PASS_NS = 3 * 1000 * 1000, /* longer ones are more often disturbed */
+    ROUNDS = 3,                /* of all passes, in a look */
+    LOOKS = 4,                 /* of bn_limits_measure */
 };
 
 /* Ways to read; which is fastest depends on the machine. */
@@ -32,7 +33,7 @@ static const struct way {
     {BN_PROBE_FOUR_STREAMS, 1024, false}, {BN_PROBE_ONE_STREAM, 4096, true},
     {BN_PROBE_FOUR_STREAMS, 0, true},
 };
-enum { READ_PASSES = BN_COUNT(ways), PASSES = READ_PASSES + 2 };
+enum { READ_PASSES = BN_COUNT(ways), INT8_PASSES = 2, PASSES = READ_PASSES + INT8_PASSES };
 
 /* The buffer is read round and round: a pass goes on where the last one of its kind ended, so that nothing is
  * in a cache. */
@@ -66,7 +67,7 @@ struct worker {
     struct crew *crew;
     uint32_t index;
     pthread_t thread;
-    struct span spans[PASSES];
+    struct span spans[ROUNDS * PASSES];
 };
 
 /* ---- what a thread does ---- */
@@ -130,10 +131,10 @@ static void *work(void *arg)
         memset(crew->probe->buffer + first * CHUNK_BYTES, 0x5a, (end - first) * CHUNK_BYTES);
         return NULL;
     }
-    for (int i = 0; i < PASSES; i++) {
+    for (int i = 0; i < ROUNDS * PASSES; i++) {
         pthread_barrier_wait(&crew->barrier);
-        if (i < READ_PASSES)
-            read_pass(w, &w->spans[i], &ways[i]);
+        if (i % PASSES < READ_PASSES)
+            read_pass(w, &w->spans[i], &ways[i % PASSES]);
         else
             int8_pass(w, &w->spans[i]);
     }
@@ -142,21 +143,37 @@ static void *work(void *arg)
 
 /* ---- the crew ---- */
 
-/* Work of all threads over the time from the first start to the last end, in the best of passes [from, to).
- */
+/* What all threads did a second in one pass. If they worked at the same time, but for the moments in which
+ * the barrier woke them, that is the sum of their own rates; else (the system let them take turns) their work
+ * over the time from the first start to the last end. */
+static double pass_rate(const struct worker *workers, uint32_t n, int pass)
+{
+    const struct span *first = &workers[0].spans[pass];
+    uint64_t start = first->start_ns, end = first->end_ns, last_start = start, first_end = end, done = 0;
+    double sum = 0;
+
+    for (uint32_t t = 0; t < n; t++) {
+        const struct span *span = &workers[t].spans[pass];
+        start = span->start_ns < start ? span->start_ns : start;
+        last_start = span->start_ns > last_start ? span->start_ns : last_start;
+        first_end = span->end_ns < first_end ? span->end_ns : first_end;
+        end = span->end_ns > end ? span->end_ns : end;
+        done += span->work;
+        sum += (double)span->work * 1e9 / (double)(span->end_ns - span->start_ns);
+    }
+    bool together = first_end > last_start && (first_end - last_start) * 10 > (end - start) * 9;
+    return together ? sum : (double)done * 1e9 / (double)(end - start);
+}
+
+/* The best of passes [from, to) of every round. */
 static double best_rate(const struct worker *workers, uint32_t n, int from, int to)
 {
     double best = 0;
 
-    for (int i = from; i < to; i++) {
-        uint64_t start = UINT64_MAX, end = 0, done = 0;
-        for (uint32_t t = 0; t < n; t++) {
-            const struct span *span = &workers[t].spans[i];
-            start = span->start_ns < start ? span->start_ns : start;
-            end = span->end_ns > end ? span->end_ns : end;
-            done += span->work;
-        }
-        double rate = (double)done * 1e9 / (double)(end - start);
+    for (int i = 0; i < ROUNDS * PASSES; i++) {
+        if (i % PASSES < from || i % PASSES >= to)
+            continue;
+        double rate = pass_rate(workers, n, i);
         best = rate > best ? rate : best;
     }
     return best;

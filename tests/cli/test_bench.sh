@@ -85,8 +85,11 @@ check "CPU list" bash -c '[ "$("$BNPROF" bench --cpu list)" = "$("$BNPROF" run -
 
 # ---- ^C ----
 
-timeout --preserve-status -s INT 2 "$BNPROF" bench -r 10000 -p 16 -n 0 >out.txt 2>err.txt
+timeout --preserve-status -s INT 3 "$BNPROF" bench -r 10000 -p 16 -n 0 >out.txt 2>err.txt
 status=$?
-[ $status = 130 ] && grep -q '^bnprof: interrupted: ' err.txt && grep -q '^pp16 ' out.txt && ok "^C gives what was measured" ||
-    not_ok "^C gives what was measured" "$status $(cat err.txt out.txt)"
+if grep -q '^bnprof: interrupted before anything was measured$' err.txt; then # a very busy machine
+    [ $status = 130 ] && [ ! -s out.txt ]
+else
+    [ $status = 130 ] && grep -q '^bnprof: interrupted: repetitions measured so far$' err.txt && grep -q '^pp16 ' out.txt
+fi && ok "^C gives what was measured" || not_ok "^C gives what was measured" "$status $(cat err.txt out.txt)"
 plan
