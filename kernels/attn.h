@@ -6,6 +6,11 @@
 enum {
     BN_ATTN_TILE = 32,   /* positions whose keys lie together, one dimension after the other */
     BN_ATTN_QUERIES = 8, /* queries that go through a kernel together, at most */
+    BN_ATTN_PAIRS = 32,  /* pairs of positions whose int8 values are added up as integers */
 };
+
+/* i8_attn_weights takes a chunk whose largest weight is no larger for nothing: a float could not hold the
+ * factor that brings it to 32767. */
+#define BN_ATTN_LEAST_WEIGHT 1e-30f
 
 #endif

@@ -59,6 +59,9 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
 {
     BN_USE(i2s_gemv, avx512vnni);
     BN_USE(i2s_gemm, avx512vnni);
+    BN_USE(i8_attn_scores, avx512vnni);
+    BN_USE(i8_attn_weights, avx512vnni);
+    BN_USE(i8_attn_values, avx512vnni);
     BN_USE(i2s_pack, avx512vnni);
     BN_USE(qk256_gemv, avx512vnni);
     BN_USE(qk256_gemm, avx512vnni);

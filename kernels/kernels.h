@@ -78,6 +78,22 @@ struct bn_act {
      */                                                                                                      \
     X(f16_attn_values, void,                                                                                 \
       (const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out, size_t n_pos, size_t d))       \
+    /* The same over an int8 cache, exact. s[j][p] = (float)(sum_i q[j][i] * (k[p][i] - 128)) * q_scale[j] * \
+     * k_scale[p]; q: [ceil(d / 4)][8][4], zeros behind d; q_sum: sums of q[j]; k: [n_tiles][ceil(d /        \
+     * 4)][32][4] */                                                                                         \
+    X(i8_attn_scores, void,                                                                                  \
+      (const int8_t *q, const float *q_scale, const int32_t *q_sum, size_t n_q, const uint8_t *k,            \
+       const float *k_scale, float *s, size_t lds, size_t n_tiles, size_t d))                                \
+    /* Weights to 16 bits: w[p] = round half to even of (a[p] * v_scale[p]) * (32767 / max), all in f32, max \
+     * the largest a[p] * v_scale[p]; 0 where max <= BN_ATTN_LEAST_WEIGHT. Returns max / 32767. a >= 0.      \
+     * Exact. */                                                                                             \
+    X(i8_attn_weights, float, (const float *a, const float *v_scale, int16_t *w, size_t n))                  \
+    /* out[j][i] = sum_p w[j][p] * v[p][i] * w_scale[j] over n_pairs (1 or more) pairs of positions: integer \
+     * sums of 32 pairs, these in f32 in their order, then scaled. w: rows ldw apart; v: [n_pairs][d][2];    \
+     * out: [n_q][d]. Exact. */                                                                              \
+    X(i8_attn_values, void,                                                                                  \
+      (const int16_t *w, size_t ldw, const float *w_scale, size_t n_q, const int8_t *v, float *out,          \
+       size_t n_pairs, size_t d))                                                                            \
     /* In place: s = exp(s - max) / sum, the difference in f32. |error| <= 2^-19 * s + 2^-148.               \
      * n >= 1; finite input. */                                                                              \
     X(f32_softmax, void, (float *s, size_t n))                                                               \

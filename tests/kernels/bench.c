@@ -60,21 +60,23 @@ static const struct shape shapes[] = {
     {BN_KERNEL_f32_rope_norm, 1, 128, 1},     {BN_KERNEL_f16_attn_scores, 256, 128, 1},
     {BN_KERNEL_f16_attn_scores, 256, 128, 4}, {BN_KERNEL_f16_attn_scores, 256, 128, 8},
     {BN_KERNEL_f16_attn_values, 256, 128, 1}, {BN_KERNEL_f16_attn_values, 256, 128, 4},
-    {BN_KERNEL_f16_attn_values, 256, 128, 8}, {BN_KERNEL_f32_softmax, 1, 512, 1},
-    {BN_KERNEL_f32_argmax, 1, 128256, 1},     {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
-    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},    {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},     {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},     {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q8_0_encode, 1, 2560, 1},      {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},     {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},     {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q4_0_encode, 1, 2560, 1},      {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},     {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},     {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q6_k_encode, 1, 2560, 1},      {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},     {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},     {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q4_k_encode, 1, 2560, 1},
+    {BN_KERNEL_f16_attn_values, 256, 128, 8}, {BN_KERNEL_i8_attn_scores, 256, 128, 4},
+    {BN_KERNEL_i8_attn_scores, 256, 128, 8},  {BN_KERNEL_i8_attn_weights, 1, 256, 1},
+    {BN_KERNEL_i8_attn_values, 256, 128, 4},  {BN_KERNEL_i8_attn_values, 256, 128, 8},
+    {BN_KERNEL_f32_softmax, 1, 512, 1},       {BN_KERNEL_f32_argmax, 1, 128256, 1},
+    {BN_KERNEL_q8_0_quantize, 1, 2560, 1},    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},
+    {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},     {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},
+    {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},
+    {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},      {BN_KERNEL_q8_0_encode, 1, 2560, 1},
+    {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},     {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},
+    {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},
+    {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},      {BN_KERNEL_q4_0_encode, 1, 2560, 1},
+    {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},     {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},
+    {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},
+    {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},      {BN_KERNEL_q6_k_encode, 1, 2560, 1},
+    {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},     {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},
+    {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},
+    {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},      {BN_KERNEL_q4_k_encode, 1, 2560, 1},
 };
 
 /* Of 256 weights in the block formats, whose slots end the list; 0 for the quantisers of activations. */
@@ -104,6 +106,9 @@ static size_t weight_bytes(const struct shape *s)
     case BN_KERNEL_f16_attn_scores:
     case BN_KERNEL_f16_attn_values:
         return s->n_rows * s->k * 2; /* of the cache */
+    case BN_KERNEL_i8_attn_scores:
+    case BN_KERNEL_i8_attn_values:
+        return s->n_rows * s->k;
     default:
         return block_bytes(s->slot) * s->n_rows * s->k / 256;
     }
@@ -121,6 +126,8 @@ static double bytes_moved(const struct shape *s)
     case BN_KERNEL_f32_to_f16:
     case BN_KERNEL_bf16_to_f32:
         return 6.0 * (double)s->k;
+    case BN_KERNEL_i8_attn_weights:
+        return 10.0 * (double)s->k;
     case BN_KERNEL_i32_scale:
     case BN_KERNEL_f32_softmax:
         return 8.0 * (double)s->k;
@@ -242,6 +249,16 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_f16_attn_values:
         f->f16_attn_values(o->x, rows + 16, s->n_cols, (const uint16_t *)(const void *)w, o->y, rows, n);
+        break;
+    case BN_KERNEL_i8_attn_scores:
+        f->i8_attn_scores(o->q, o->x, o->sums, s->n_cols, w, o->x, o->y, rows + 16, rows / BN_ATTN_TILE, n);
+        break;
+    case BN_KERNEL_i8_attn_weights:
+        f->i8_attn_weights(o->x, o->x, (int16_t *)(void *)o->y, n);
+        break;
+    case BN_KERNEL_i8_attn_values:
+        f->i8_attn_values((const int16_t *)(const void *)o->halves, rows + 16, o->x, s->n_cols,
+                          (const int8_t *)w, o->y, rows / 2, n);
         break;
     case BN_KERNEL_f32_softmax:
         memcpy(o->y, o->x, n * sizeof *o->y);
