@@ -29,17 +29,22 @@ struct job {
     size_t stride;            /* floats from one row of scores to the next */
 };
 
+static bool is_int8(const struct bn_session *s)
+{
+    return s->kv.type == BN_KV_INT8;
+}
+
 /* ---- into the cache ---- */
 
 static void store_columns(void *arg, size_t begin, size_t end, unsigned worker)
 {
     const struct job *job = arg;
     struct bn_session *s = job->s;
-    size_t row = (size_t)s->model->n_head_kv * s->model->head_dim;
+    size_t d = s->model->head_dim, row = s->model->n_head_kv * d;
 
     (void)worker;
     bn_kv_store(&s->kv, s->kernels, job->layer, s->n_past + begin, s->k + begin * row, s->v + begin * row,
-                end - begin);
+                end - begin, s->codes + begin * s->model->n_head * d);
 }
 
 void bn_attention_store(struct bn_session *s, uint32_t layer, size_t n)
@@ -47,10 +52,11 @@ void bn_attention_store(struct bn_session *s, uint32_t layer, size_t n)
     BN_SCOPE(KV_STORE);
     struct job job = {.s = s, .layer = layer};
     uint64_t heads = (uint64_t)n * s->model->n_head_kv;
-    uint64_t bytes = heads * (2 * s->model->head_dim * sizeof(float) + bn_kv_position_bytes(&s->kv));
+    uint64_t bytes = heads * (2 * (s->model->head_dim * sizeof(float) + bn_kv_scale_bytes(&s->kv)) +
+                              bn_kv_key_bytes(&s->kv) + bn_kv_value_bytes(&s->kv));
 
     bn_scope_count(bytes, 0);
-    s->kernel_calls[BN_KERNEL_f32_to_f16] += 2 * heads;
+    s->kernel_calls[is_int8(s) ? BN_KERNEL_i8_quantize : BN_KERNEL_f32_to_f16] += 2 * heads;
     bn_pool_run(s->pool, store_columns, &job, n, BN_ATTN_TILE, bytes);
 }
 
@@ -75,27 +81,56 @@ static float *scores_of(const struct job *job, size_t head, size_t t)
     return job->s->scores + (head * job->n_queries + t) * job->stride;
 }
 
-/* A block's queries, scaled, side by side: [head_dim][BN_ATTN_QUERIES]. */
-static float *packed_block(const struct job *job, size_t head, size_t block)
+/* Where a block's queries lie side by side; all that takes is counted in floats, int8 needs a quarter. */
+static void *packed_block(const struct job *job, size_t head, size_t block)
 {
-    return job->s->packed +
+    return (float *)job->s->packed +
            (head * job->n_blocks + block) * job->s->model->head_dim * (size_t)BN_ATTN_QUERIES;
+}
+
+/* Index of a block's first query among those of all blocks. */
+static size_t query_at(const struct job *job, size_t head, size_t block)
+{
+    return (head * job->n_blocks + block) * (size_t)BN_ATTN_QUERIES;
+}
+
+/* Query t goes to column j of its block. */
+static void pack_f16(const struct job *job, const float *q, float *out)
+{
+    size_t d = job->s->model->head_dim;
+    float scale = 1.0f / sqrtf((float)d);
+
+    for (size_t i = 0; i < d; i++)
+        out[i * BN_ATTN_QUERIES] = q[i] * scale;
+}
+
+static void pack_int8(const struct job *job, size_t row, int8_t *out, size_t query)
+{
+    struct bn_session *s = job->s;
+    size_t d = s->model->head_dim;
+    int8_t *codes = s->codes + row;
+    struct bn_act act = s->kernels->i8_quantize(s->q + row, codes, d);
+
+    s->query_scale[query] = 1.0f / act.scale / sqrtf((float)d);
+    s->query_sum[query] = act.sum;
+    for (size_t i = 0; i < bn_round_up(d, 4); i++)
+        out[i / 4 * BN_ATTN_QUERIES * 4 + i % 4] = i < d ? codes[i] : 0;
 }
 
 static void pack_blocks(void *arg, size_t begin, size_t end, unsigned worker)
 {
     const struct job *job = arg;
-    size_t d = job->s->model->head_dim;
-    float scale = 1.0f / sqrtf((float)d);
 
     (void)worker;
     for (size_t item = begin; item < end; item++) {
         size_t head = item / job->n_blocks, block = item % job->n_blocks, t = block * BN_ATTN_QUERIES;
-        float *out = packed_block(job, head, block);
+        void *out = packed_block(job, head, block);
         for (size_t j = 0; j < BN_ATTN_QUERIES && t < job->n_queries; j++, t++) {
-            const float *q = job->s->q + row_at(job, head, t);
-            for (size_t i = 0; i < d; i++)
-                out[i * BN_ATTN_QUERIES + j] = q[i] * scale;
+            size_t row = row_at(job, head, t);
+            if (is_int8(job->s))
+                pack_int8(job, row, (int8_t *)out + 4 * j, query_at(job, head, block) + j);
+            else
+                pack_f16(job, job->s->q + row, (float *)out + j);
         }
     }
 }
@@ -147,17 +182,49 @@ static void do_items(const struct job *job, size_t begin, size_t end, unsigned w
 static void score_piece(const struct job *job, const struct piece *p, unsigned worker)
 {
     const struct bn_session *s = job->s;
+    const struct bn_kv_cache *kv = &s->kv;
+    const uint8_t *keys = bn_kv_keys(kv, job->layer, p->head, p->from);
+    const void *packed = packed_block(job, p->head, p->first / BN_ATTN_QUERIES);
+    float *scores = scores_of(job, p->head, p->first) + p->from;
+    size_t n_tiles = (p->n_pos + BN_ATTN_TILE - 1) / BN_ATTN_TILE;
 
     (void)worker;
-    s->kernels->f16_attn_scores(packed_block(job, p->head, p->first / BN_ATTN_QUERIES), p->n_queries,
-                                s->kv.keys + bn_kv_at(&s->kv, job->layer, p->head, p->from),
-                                scores_of(job, p->head, p->first) + p->from, job->stride,
-                                (p->n_pos + BN_ATTN_TILE - 1) / BN_ATTN_TILE, s->model->head_dim);
+    if (is_int8(s)) {
+        size_t query = query_at(job, p->head, p->first / BN_ATTN_QUERIES);
+        s->kernels->i8_attn_scores(packed, s->query_scale + query, s->query_sum + query, p->n_queries, keys,
+                                   kv->key_scales + bn_kv_at(kv, job->layer, p->head, p->from), scores,
+                                   job->stride, n_tiles, kv->head_dim);
+    } else {
+        s->kernels->f16_attn_scores(packed, p->n_queries, (const uint16_t *)(const void *)keys, scores,
+                                    job->stride, n_tiles, kv->head_dim);
+    }
 }
 
 static void score_items(void *arg, size_t begin, size_t end, unsigned worker)
 {
     do_items(arg, begin, end, worker, score_piece);
+}
+
+/* Where the scales of a chunk's weights stand: those of a head's queries from `first` on. */
+static float *weight_scale_at(const struct job *job, size_t head, size_t chunk, size_t first)
+{
+    return job->s->weight_scale + (head * job->n_chunks + chunk) * job->n_queries + first;
+}
+
+/* A row of weights to 16 bits, chunk by chunk, so that one heavy position does not take the precision of
+ * those in other chunks. Values come in pairs: an odd number of positions is followed by a zero. */
+static void quantize_weights(const struct job *job, size_t head, size_t t, size_t last)
+{
+    const struct bn_session *s = job->s;
+    const struct bn_kv_cache *kv = &s->kv;
+    float *row = scores_of(job, head, t);
+    int16_t *weights = s->weights + (row - s->scores);
+
+    row[last] = 0.0f;
+    for (size_t from = 0; from < last; from += CHUNK)
+        *weight_scale_at(job, head, from / CHUNK, t) =
+            s->kernels->i8_attn_weights(row + from, kv->value_scales + bn_kv_at(kv, job->layer, head, from),
+                                        weights + from, bn_round_up(bn_min_size(CHUNK, last - from), 2));
 }
 
 /* Positions that a query does not see, but another of its block, have no weight. */
@@ -166,12 +233,14 @@ static void softmax_rows(void *arg, size_t begin, size_t end, unsigned worker)
     const struct job *job = arg;
 
     (void)worker;
-    for (size_t row = begin; row < end; row++) {
-        size_t t = row % job->n_queries, seen = n_seen(job, t);
-        size_t last = bn_min_size(t | (BN_ATTN_QUERIES - 1), job->n_queries - 1);
-        float *scores = scores_of(job, row / job->n_queries, t);
-        job->s->kernels->f32_softmax(scores, seen);
-        memset(scores + seen, 0, (n_seen(job, last) - seen) * sizeof *scores);
+    for (size_t i = begin; i < end; i++) {
+        size_t head = i / job->n_queries, t = i % job->n_queries, seen = n_seen(job, t);
+        size_t last = n_seen(job, bn_min_size(t | (BN_ATTN_QUERIES - 1), job->n_queries - 1));
+        float *row = scores_of(job, head, t);
+        job->s->kernels->f32_softmax(row, seen);
+        memset(row + seen, 0, (last - seen) * sizeof *row);
+        if (is_int8(job->s))
+            quantize_weights(job, head, t, last);
     }
 }
 
@@ -192,17 +261,34 @@ static void add_row(const struct bn_session *s, float *sum, const float *part, s
         s->kernels->f32_add(sum, part, d);
 }
 
+/* out: [p->n_queries][head_dim] */
+static void add_values(const struct job *job, const struct piece *p, float *out)
+{
+    const struct bn_session *s = job->s;
+    const uint8_t *values = bn_kv_values(&s->kv, job->layer, p->head, p->from);
+    const float *row = scores_of(job, p->head, p->first) + p->from;
+
+    if (is_int8(s))
+        s->kernels->i8_attn_values(s->weights + (row - s->scores), job->stride,
+                                   weight_scale_at(job, p->head, p->chunk, p->first), p->n_queries,
+                                   (const int8_t *)values, out, (p->n_pos + 1) / 2, s->kv.head_dim);
+    else
+        s->kernels->f16_attn_values(row, job->stride, p->n_queries, (const uint16_t *)(const void *)values,
+                                    out, p->n_pos, s->kv.head_dim);
+}
+
 static void value_piece(const struct job *job, const struct piece *p, unsigned worker)
 {
     const struct bn_session *s = job->s;
     size_t d = s->model->head_dim;
-    float *part = job->split ? part_at(job, p->head, p->chunk, p->first)
-                             : s->gathered + worker * d * (size_t)BN_ATTN_QUERIES;
+    float *part = s->gathered + worker * d * (size_t)BN_ATTN_QUERIES;
 
-    s->kernels->f16_attn_values(scores_of(job, p->head, p->first) + p->from, job->stride, p->n_queries,
-                                s->kv.values + bn_kv_at(&s->kv, job->layer, p->head, p->from), part, p->n_pos,
-                                d);
-    for (size_t j = 0; j < p->n_queries && !job->split; j++) {
+    if (job->split) {
+        add_values(job, p, part_at(job, p->head, p->chunk, p->first));
+        return;
+    }
+    add_values(job, p, part);
+    for (size_t j = 0; j < p->n_queries; j++) {
         if (n_seen(job, p->first + j) > p->from)
             add_row(s, s->o + row_at(job, p->head, p->first + j), part + j * d, p->chunk);
     }
@@ -235,20 +321,22 @@ static uint64_t count_scores(const struct job *job)
     return job->s->model->n_head * (first + last) * job->n_columns / 2;
 }
 
-/* Scores and values alike: the heads' part of the cache is read once, a query or result row is moved for
- * every head and column, and every score costs head_dim multiply-adds. */
-static uint64_t count_matmul(const struct job *job, enum bn_kernel_slot slot)
+/* Scores and values alike: the heads' part of the cache, cache_bytes a head and position, is read once, a
+ * query or result row is moved for every head and column, and every score costs head_dim multiply-adds. What
+ * is returned is the job's cost: the cache when few queries share it, else the arithmetic, 8 multiply-adds a
+ * byte. */
+static uint64_t count_matmul(const struct job *job, size_t cache_bytes, enum bn_kernel_slot slot)
 {
-    const struct bn_model *m = job->s->model;
-    uint64_t n_scores = count_scores(job), rows = m->n_head * job->n_columns;
-    uint64_t cache = n_seen(job, job->n_queries - 1) * m->n_head_kv * (bn_kv_position_bytes(&job->s->kv) / 2);
+    struct bn_session *s = job->s;
+    const struct bn_model *m = s->model;
+    uint64_t macs = count_scores(job) * m->head_dim, rows = m->n_head * job->n_columns;
+    uint64_t cache = n_seen(job, job->n_queries - 1) * m->n_head_kv * cache_bytes;
+    bool int8_products = slot == BN_KERNEL_i8_attn_scores;
 
-    bn_scope_count(cache + (rows * m->head_dim + n_scores) * sizeof(float), 2 * n_scores * m->head_dim);
-    bn_scope_demand(cache, 0);
-    job->s->kernel_calls[slot] += rows;
-    /* what takes its time: the cache when few queries share it, else the arithmetic, 8 multiply-adds a byte
-     */
-    return cache + n_scores * m->head_dim / 8;
+    bn_scope_count(cache + (rows * m->head_dim + count_scores(job)) * sizeof(float), 2 * macs);
+    bn_scope_demand(cache, int8_products ? macs : 0);
+    s->kernel_calls[slot] += rows;
+    return cache + macs / 8;
 }
 
 static size_t n_items(const struct job *job)
@@ -261,8 +349,10 @@ static void scores(struct job *job)
     BN_SCOPE(ATTENTION_MATMUL);
     struct bn_session *s = job->s;
     size_t rows = s->model->n_head * job->n_columns;
-    uint64_t cost = count_matmul(job, BN_KERNEL_f16_attn_scores);
+    uint64_t cost = count_matmul(job, bn_kv_key_bytes(&s->kv) + bn_kv_scale_bytes(&s->kv),
+                                 is_int8(s) ? BN_KERNEL_i8_attn_scores : BN_KERNEL_f16_attn_scores);
 
+    s->kernel_calls[BN_KERNEL_i8_quantize] += is_int8(s) ? rows : 0;
     bn_pool_run(s->pool, pack_blocks, job, s->model->n_head_kv * job->n_blocks, 1,
                 rows * s->model->head_dim * 2 * sizeof(float));
     bn_pool_run(s->pool, score_items, job, n_items(job), 1, cost);
@@ -277,6 +367,7 @@ static void softmax(struct job *job)
 
     bn_scope_count(n_scores * 2 * sizeof(float), 4 * n_scores);
     s->kernel_calls[BN_KERNEL_f32_softmax] += rows;
+    s->kernel_calls[BN_KERNEL_i8_attn_weights] += is_int8(s) ? rows : 0;
     bn_pool_run(s->pool, softmax_rows, job, rows, 1, n_scores * 16);
 }
 
@@ -285,7 +376,8 @@ static void values(struct job *job)
     BN_SCOPE(ATTENTION_MATMUL);
     struct bn_session *s = job->s;
     size_t rows = s->model->n_head * job->n_columns;
-    uint64_t cost = count_matmul(job, BN_KERNEL_f16_attn_values);
+    uint64_t cost = count_matmul(job, bn_kv_value_bytes(&s->kv) + bn_kv_scale_bytes(&s->kv),
+                                 is_int8(s) ? BN_KERNEL_i8_attn_values : BN_KERNEL_f16_attn_values);
     uint64_t bytes = rows * job->n_chunks * s->model->head_dim * sizeof(float);
 
     bn_pool_run(s->pool, value_items, job, n_items(job), 1, cost);

@@ -35,13 +35,15 @@ static void lay_out(struct bn_session *s, struct layout *l)
     uint64_t n = s->n_batch, n_q = (uint64_t)m->n_head * m->head_dim,
              n_kv = (uint64_t)m->n_head_kv * m->head_dim;
     uint64_t widest = n_q > m->n_ff ? n_q : m->n_ff;
-    uint64_t n_cache = m->n_layer * n_kv; /* at most 2^12 * 2^24 */
+    uint64_t n_rows = (uint64_t)m->n_layer * m->n_head_kv; /* at most 2^12 * 2^24, head_dim included */
     uint64_t n_chunks = (s->n_ctx + BN_SESSION_CHUNK - 1) / BN_SESSION_CHUNK;
     uint64_t n_group = m->n_head / m->n_head_kv, n_threads = bn_pool_threads(s->pool);
 
     widest = widest > m->n_embd ? widest : m->n_embd;
-    s->kv.keys = take(l, n_cache * s->kv.n_positions, sizeof *s->kv.keys);
-    s->kv.values = take(l, n_cache * s->kv.n_positions, sizeof *s->kv.values);
+    s->kv.keys = take(l, n_rows * bn_kv_key_bytes(&s->kv), s->kv.n_positions);
+    s->kv.values = take(l, n_rows * bn_kv_value_bytes(&s->kv), s->kv.n_positions);
+    s->kv.key_scales = take(l, n_rows * bn_kv_scale_bytes(&s->kv), s->kv.n_positions);
+    s->kv.value_scales = take(l, n_rows * bn_kv_scale_bytes(&s->kv), s->kv.n_positions);
     s->rope_cos = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_cos);
     s->rope_sin = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_sin);
     s->x = take(l, n * m->n_embd, sizeof *s->x);
@@ -57,10 +59,16 @@ static void lay_out(struct bn_session *s, struct layout *l)
     s->act_sum = take(l, n, sizeof *s->act_sum);
     s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
     s->packed =
-        take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof *s->packed);
+        take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof(float));
+    s->query_scale =
+        take(l, m->n_head_kv, bn_round_up(n * n_group, BN_ATTN_QUERIES) * sizeof *s->query_scale);
+    s->query_sum = take(l, m->n_head_kv, bn_round_up(n * n_group, BN_ATTN_QUERIES) * sizeof *s->query_sum);
     s->n_scores = (size_t)m->n_head * bn_session_score_stride(s->n_ctx);
     s->n_scores = s->n_scores > BN_SESSION_SCORES ? s->n_scores : BN_SESSION_SCORES;
     s->scores = take(l, s->n_scores, sizeof *s->scores);
+    s->weights = take(l, s->kv.type == BN_KV_INT8 ? s->n_scores : 0, sizeof *s->weights);
+    s->weight_scale = take(l, s->kv.type == BN_KV_INT8 ? s->n_scores / BN_SESSION_CHUNK + n * m->n_head : 0,
+                           sizeof *s->weight_scale);
     s->gathered = take(l, n_threads * BN_ATTN_QUERIES, m->head_dim * sizeof *s->gathered);
     s->n_split = n_group > BN_ATTN_QUERIES ? n_group : BN_ATTN_QUERIES;
     s->parts = take(l, n_chunks * m->n_head_kv * s->n_split, m->head_dim * sizeof *s->parts);

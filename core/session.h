@@ -33,18 +33,23 @@ struct bn_session {
     struct bn_kv_cache kv;
     float *rope_cos, *rope_sin; /* [n_ctx][n_rot / 2] */
 
-    float *x;          /* [n_batch][n_embd]: the residual stream */
-    float *h;          /* [n_batch][n_embd]: normed input of a block's half, then its output */
-    float *q;          /* [n_batch][n_head * head_dim] */
-    float *k, *v;      /* [n_batch][n_head_kv * head_dim] */
-    float *o;          /* [n_batch][n_head * head_dim]: what attention gathered */
-    float *gate, *up;  /* [n_batch][n_ff] */
-    int8_t *codes;     /* [n_batch][widest input]: activations quantised row by row */
-    float *act_scale;  /* [n_batch] */
-    int32_t *act_sum;  /* [n_batch] */
-    int32_t *products; /* [threads][BN_SESSION_PRODUCTS] */
-    float *packed;     /* [n_head_kv][queries / BN_ATTN_QUERIES][head_dim][BN_ATTN_QUERIES] */
-    float *scores;     /* [n_scores] */
+    float *x;            /* [n_batch][n_embd]: the residual stream */
+    float *h;            /* [n_batch][n_embd]: normed input of a block's half, then its output */
+    float *q;            /* [n_batch][n_head * head_dim] */
+    float *k, *v;        /* [n_batch][n_head_kv * head_dim] */
+    float *o;            /* [n_batch][n_head * head_dim]: what attention gathered */
+    float *gate, *up;    /* [n_batch][n_ff] */
+    int8_t *codes;       /* [n_batch][widest input]: activations quantised row by row */
+    float *act_scale;    /* [n_batch] */
+    int32_t *act_sum;    /* [n_batch] */
+    int32_t *products;   /* [threads][BN_SESSION_PRODUCTS] */
+    void *packed;        /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
+                          * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */
+    float *query_scale;  /* [n_head_kv][queries]: int8 only, a product's factor */
+    int32_t *query_sum;  /* [n_head_kv][queries]: int8 only, of the codes */
+    float *scores;       /* [n_scores] */
+    int16_t *weights;    /* [n_scores]: int8 only, what the softmax made of the scores */
+    float *weight_scale; /* [n_head_kv][chunks][queries]: int8 only */
     size_t n_scores;
     float *gathered; /* [threads][BN_ATTN_QUERIES][head_dim] */
     float *parts;    /* [n_head_kv][n_ctx / BN_SESSION_CHUNK][n_split][head_dim] */

@@ -58,6 +58,7 @@ static int choose_kernels(struct run *r)
     const struct bn_run_options *o = &r->options;
     struct bn_engine_options names = {.model = o->model,
                                       .kernel = o->kernel,
+                                      .kv = o->kv,
                                       .cpu = o->cpu,
                                       .threads = (unsigned)o->threads,
                                       .n_ctx = (uint32_t)o->ctx};
@@ -81,12 +82,15 @@ static int choose_kernels(struct run *r)
 static bool answer_list(const struct bn_run_options *o)
 {
     bool kernels = strcmp(o->kernel, "list") == 0, cpu = o->cpu && strcmp(o->cpu, "list") == 0;
+    bool kv = strcmp(o->kv, "list") == 0;
 
     if (kernels)
         bn_choice_print(stdout, bn_engine_kernels);
     else if (cpu)
         bn_engine_print_cpu(stdout);
-    return kernels || cpu;
+    else if (kv)
+        bn_choice_print(stdout, bn_engine_kv);
+    return kernels || cpu || kv;
 }
 
 static int start(struct run *r, int argc, char **argv, bool *listed)

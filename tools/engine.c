@@ -16,6 +16,12 @@ const struct bn_choice bn_engine_kernels[] = {
     {0},
 };
 
+const struct bn_choice bn_engine_kv[] = {
+    {"f16", "keys and values as halves"},
+    {"int8", "as bytes, with a scale for each head and position: half the memory, and half to read"},
+    {0},
+};
+
 /* ---- names ---- */
 
 bool bn_choice_has(const struct bn_choice *table, const char *name)
@@ -68,6 +74,8 @@ int bn_engine_choose(struct bn_engine *e, const struct bn_engine_options *o, str
     if (!bn_choice_has(bn_engine_kernels, o->kernel))
         return bn_err_set(err, "--kernel: '%s' is none of %s", o->kernel,
                           bn_choice_names(bn_engine_kernels, bad, sizeof bad));
+    if (bn_kv_type_find(o->kv ? o->kv : "f16", &e->kv) != 0)
+        return bn_err_set(err, "--kv: '%s' is neither f16 nor int8", o->kv);
     bn_cpu_names(e->cpu_flags, e->cpu_used, sizeof e->cpu_used);
     bn_kernels_init(&e->kernels, e->cpu_flags);
     if (strcmp(o->kernel, "mock") == 0)
@@ -109,7 +117,7 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
 
 int bn_engine_session(struct bn_engine *e, struct bn_err *err)
 {
-    struct bn_session_options session = {.n_ctx = e->options.n_ctx};
+    struct bn_session_options session = {.n_ctx = e->options.n_ctx, .kv = e->kv};
 
     if (!session.n_ctx)
         session.n_ctx = e->model.n_ctx < BN_ENGINE_DEFAULT_CTX ? e->model.n_ctx : BN_ENGINE_DEFAULT_CTX;

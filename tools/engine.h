@@ -13,6 +13,7 @@ enum { BN_ENGINE_DEFAULT_CTX = 4096 };
 struct bn_engine_options {
     const char *model;  /* path; NULL = built in */
     const char *kernel; /* a name of bn_engine_kernels, or "auto" */
+    const char *kv;     /* a name of bn_engine_kv; NULL = "f16" */
     const char *cpu;    /* a --cpu list; NULL = all that the machine has */
     unsigned threads;   /* 0 = as many as the cores that this process may use */
     uint32_t n_ctx;     /* positions; 0 = the model's, at most BN_ENGINE_DEFAULT_CTX */
@@ -23,6 +24,7 @@ struct bn_engine {
     struct bn_engine_options options;
     unsigned cpu_flags;                  /* in use, enum bn_cpu_flag bits */
     char cpu_used[64], cpu_detected[64]; /* by name */
+    enum bn_kv_type kv;
     struct bn_kernels kernels;
     struct bn_pool *pool;
     struct bn_model model;
@@ -49,11 +51,11 @@ void bn_engine_close(struct bn_engine *engine);
 
 /* ---- what options can name ---- */
 
-/* Tables end with a NULL name; "auto" goes with each and stands in none. */
+/* Tables end with a NULL name; "auto" goes with each but bn_engine_kv and stands in none. */
 struct bn_choice {
     const char *name, *what;
 };
-extern const struct bn_choice bn_engine_kernels[];
+extern const struct bn_choice bn_engine_kernels[], bn_engine_kv[];
 
 /* Is it in the table, or "auto"? */
 bool bn_choice_has(const struct bn_choice *table, const char *name);

@@ -29,6 +29,7 @@ enum key {
     KEY_CTX,
     KEY_KERNEL,
     KEY_CPU,
+    KEY_KV,
     KEY_SPECIAL,
     KEY_STRICT,
     KEY_DETERMINISTIC,
@@ -56,10 +57,11 @@ static const struct argp_option table[] = {
     {"seed", KEY_SEED, "N", 0, "of the random numbers (default: a new one each time; 42 if deterministic)",
      0},
     {0, 0, 0, 0, "How to run:", 3},
-    {"threads", KEY_THREADS, "N", 0, "default: the physical cores that this process may use", 0},
+    {"threads", KEY_THREADS, "N", 0, "default: the cores that this process may use", 0},
     {"ctx", KEY_CTX, "N", 0, "positions in the context (default: the model's, at most 4096)", 0},
     {"kernel", KEY_KERNEL, "NAME", 0, "auto, i2s or mock; list lists", 0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},
+    {"kv", KEY_KV, "TYPE", 0, "f16 or int8: keys and values of the context; list lists", 0},
     {"strict", KEY_STRICT, 0, 0, "refuse what is not the real thing, with status 3", 0},
     {"deterministic", KEY_DETERMINISTIC, 0, 0, "the same tokens for any number of threads, and a fixed seed",
      0},
@@ -111,6 +113,9 @@ static error_t parse_name(int key, char *arg, struct bn_run_options *o)
         return 0;
     case KEY_KERNEL:
         o->kernel = arg;
+        return 0;
+    case KEY_KV:
+        o->kv = arg;
         return 0;
     case KEY_CPU:
         o->cpu = arg;
@@ -271,7 +276,8 @@ int bn_run_options_parse(struct bn_run_options *o, int argc, char **argv, struct
                "Environment: BNPROF_MODEL, BN_CPU, BN_THREADS (or RAYON_NUM_THREADS), BITNET_DETERMINISTIC, "
                "BITNET_SEED, BITNET_STRICT_MODE."};
 
-    *o = (struct bn_run_options){.kernel = "auto", .temperature = -1.0, .top_p = -1.0, .top_k = UINT64_MAX};
+    *o = (struct bn_run_options){
+        .kernel = "auto", .kv = "f16", .temperature = -1.0, .top_p = -1.0, .top_k = UINT64_MAX};
     if (read_environment(o, err) != 0)
         return -1;
     argp_parse(&argp, argc, argv, 0, NULL, o);

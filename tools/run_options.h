@@ -11,6 +11,7 @@ struct bn_run_options {
     const char *prompt, *prompt_file;
     const char *system;
     const char *kernel; /* "auto", "i2s", "mock", "list" */
+    const char *kv;     /* "f16", "int8", "list" */
     const char *cpu;    /* NULL = all that the machine has */
     bool chat, special, strict, deterministic, stages, json, quiet;
     bool greedy, has_seed;

@@ -125,6 +125,7 @@ static void add_numbers(cJSON *o, const struct bn_run_report *r)
     cJSON_AddNumberToObject(o, "peak_rss_bytes", (double)peak_rss_bytes());
     cJSON_AddStringToObject(o, "token_hash", hash);
     cJSON_AddStringToObject(o, "kernel", r->kernel);
+    cJSON_AddStringToObject(o, "kv", bn_kv_type_name(r->session->kv.type));
     cJSON_AddStringToObject(o, "cpu", r->cpu_used);
     cJSON_AddNumberToObject(o, "threads", r->threads);
 }
@@ -183,6 +184,7 @@ static void add_config(cJSON *o, const struct bn_run_report *r)
     cJSON_AddNumberToObject(config, "max_tokens", r->max_tokens);
     cJSON_AddBoolToObject(config, "deterministic", r->deterministic);
     cJSON_AddStringToObject(config, "kernel", r->kernel);
+    cJSON_AddStringToObject(config, "kv", bn_kv_type_name(r->session->kv.type));
     cJSON_AddStringToObject(config, "cpu_used", r->cpu_used);
     cJSON_AddStringToObject(config, "cpu_detected", r->cpu_detected);
 }

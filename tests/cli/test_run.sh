@@ -63,6 +63,18 @@ for a in 0 6 14 20; do
 done
 [ -z "$wrong" ] && ok "sums" || not_ok "sums" "wrong:$wrong"
 
+# ---- int8 keys and values: other numbers, but these answers ----
+
+wrong=
+for sum in 0+8 6+12 14+0 20+20; do
+    [ "$(run --kv int8 -p "$sum=" -n 4 -q | head -n 1)" = $((sum)) ] || wrong="$wrong $sum"
+done
+[ -z "$wrong" ] && ok "sums with int8 keys and values" || not_ok "sums with int8 keys and values" "wrong:$wrong"
+equal "a story with int8 keys and values" "$(run --model "$stories" -p 'Once upon a time' -n 40 -q)" \
+    run --model "$stories" -p 'Once upon a time' -n 40 -q --kv int8
+check "the answer names the type" bash -c '"$BNPROF" run --kv int8 -p 2+2= -n 2 -q --json | grep -q "\"kv\":\"int8\""'
+equal "names of key and value types" "f16 int8 " bash -c '"$BNPROF" run --kv list | cut -d " " -f 1 | tr "\n" " "'
+
 # ---- the same for any number of threads, any instructions, any rounds ----
 
 hash_of() { run --json -q "$@" | field token_hash; }
@@ -70,6 +82,10 @@ want=$(hash_of --rounds 1 --threads 1)
 for threads in 2 3 5; do
     equal "hash with $threads threads" "$want" hash_of --rounds 1 --threads $threads
     equal "hash with $threads threads, deterministic" "$want" hash_of --rounds 1 --threads $threads --deterministic
+done
+want_int8=$(hash_of --rounds 1 --threads 1 --kv int8)
+for threads in 2 3; do
+    equal "hash of int8 with $threads threads" "$want_int8" hash_of --rounds 1 --threads $threads --kv int8
 done
 flags=$(run --cpu list)
 for cpu in c avx2 avx512 avx512vnni; do
@@ -121,6 +137,7 @@ fails "argument" 2 "unexpected argument 'x'" run x
 fails "threads" 2 "'0' is not a whole number from 1 to 256" run --threads 0
 fails "temperature" 2 "'warm' is not a number" run --temperature warm
 fails "unknown kernel" 2 "'tl9' is none of auto, i2s, qk256, mock" run --kernel tl9
+fails "unknown key and value type" 2 "'f8' is neither f16 nor int8" run --kv f8
 fails "unknown CPU flag" 2 "this machine has no 'avx9'" run --cpu avx9
 fails "greedy and chance" 2 "goes with none of" run --greedy --top-k 3
 fails "two prompts" 2 "one of them" run -p a --prompt-file b

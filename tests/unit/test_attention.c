@@ -30,7 +30,7 @@ struct engine {
     struct bn_session session;
 };
 
-static void open_engine(struct engine *e, struct heads h, unsigned n_threads)
+static void open_engine(struct engine *e, struct heads h, enum bn_kv_type kv, unsigned n_threads)
 {
     struct bn_err err;
 
@@ -47,7 +47,7 @@ static void open_engine(struct engine *e, struct heads h, unsigned n_threads)
     bn_kernels_init(&e->kernels, bn_cpu_detect());
     assert_int_equal(bn_pool_open(&e->pool, n_threads, &err), 0);
     assert_int_equal(bn_session_open(&e->session, &e->model, &e->kernels, e->pool,
-                                     &(struct bn_session_options){.n_ctx = N_POSITIONS}, &err),
+                                     &(struct bn_session_options){.n_ctx = N_POSITIONS, .kv = kv}, &err),
                      0);
 }
 
@@ -111,11 +111,10 @@ static float *attend(struct engine *e, const struct inputs *in, size_t batch)
     return out;
 }
 
-static void test_same_bits(void **state)
+static void check_same_bits(enum bn_kv_type kv)
 {
     static const size_t batches[] = {0, 2, 3, 31, 128};
 
-    (void)state;
     for (size_t i = 0; i < BN_COUNT(shapes); i++) {
         size_t bytes = (size_t)N_POSITIONS * shapes[i].n_head * shapes[i].head_dim * sizeof(float);
         struct inputs in = some_inputs(shapes[i]);
@@ -123,7 +122,7 @@ static void test_same_bits(void **state)
 
         for (unsigned n_threads = 1; n_threads <= 3; n_threads++) {
             struct engine e;
-            open_engine(&e, shapes[i], n_threads);
+            open_engine(&e, shapes[i], kv, n_threads);
             float *out = attend(&e, &in, 1);
             if (!expected)
                 expected = out;
@@ -140,6 +139,13 @@ static void test_same_bits(void **state)
         free(expected);
         free_inputs(&in);
     }
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    check_same_bits(BN_KV_F16);
+    check_same_bits(BN_KV_INT8);
 }
 
 /* ---- against double precision ---- */
@@ -169,10 +175,7 @@ static void attend_in_double(struct heads h, const struct inputs *in, uint32_t h
     }
 }
 
-/* Rounding keys to F16 moves a score by at most 2^-12 * sum |q k| / sqrt(d), here below 3 * 2 * sqrt(128) *
- * 2^-12 = 0.017; a weight then moves by 1.7 %, and so does the sum, of values up to 1. What is usual is far
- * less: the errors have both signs. */
-static void check_distance(const char *what, double bound)
+static void check_distance(enum bn_kv_type kv, double bound)
 {
     double worst = 0.0;
 
@@ -182,7 +185,7 @@ static void check_distance(const char *what, double bound)
         struct engine e;
         double expected[128];
 
-        open_engine(&e, h, 2);
+        open_engine(&e, h, kv, 2);
         float *out = attend(&e, &in, 100);
         const float *last = out + (size_t)(N_POSITIONS - 1) * h.n_head * h.head_dim;
         for (uint32_t head = 0; head < h.n_head; head++) {
@@ -194,14 +197,15 @@ static void check_distance(const char *what, double bound)
         close_engine(&e);
         free_inputs(&in);
     }
-    print_message("# %s: off by %.2e at most (bound %.0e)\n", what, worst, bound);
+    print_message("# %s: off by %.2e at most (bound %.0e)\n", bn_kv_type_name(kv), worst, bound);
     assert_true(worst <= bound);
 }
 
 static void test_error(void **state)
 {
     (void)state;
-    check_distance("f16", 2e-3);
+    check_distance(BN_KV_F16, 2e-3);
+    check_distance(BN_KV_INT8, 2e-2);
 }
 
 int main(void)
