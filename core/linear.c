@@ -192,6 +192,7 @@ void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_produc
         cost += w->n_rows * bn_weight_row_bytes(w) * n;
         count(s, w, n);
     }
-    bn_pool_run(s->pool, multiply_units, &job, n_units, 1, cost);
+    /* with many columns kernels take two tiles at a time */
+    bn_pool_run(s->pool, multiply_units, &job, n_units, n > 1 ? 2 : 1, cost);
     bn_scope_leave();
 }

@@ -16,21 +16,23 @@ struct bn_pool;
 typedef void bn_pool_fn(void *arg, size_t begin, size_t end, unsigned worker);
 
 /* n_threads in all (1 … BN_POOL_MAX_THREADS), of which n_threads - 1 are started now, named "bn-worker-1", ….
- * 0, or -1 with a message. The pool belongs to the thread that opened it: only that one may call bn_pool_run.
+ * No more of them ever work than the caller has CPUs now: the others only wait. 0, or -1 with a message. The
+ * pool belongs to the thread that opened it: only that one may call bn_pool_run.
  */
 int bn_pool_open(struct bn_pool **out, unsigned n_threads, struct bn_err *err);
 /* Ends and joins the workers. Accepts NULL. */
 void bn_pool_close(struct bn_pool *pool);
 unsigned bn_pool_threads(const struct bn_pool *pool);
 
-/* Cores that this process may run on, 1 … BN_POOL_MAX_THREADS. */
+/* The number of threads to start when nobody asked for another: the physical cores that this process may use
+ * (core/cores.h), 1 … BN_POOL_MAX_THREADS. */
 unsigned bn_pool_cores(void);
 
 /* Call fn on 0 … n_items-1, in contiguous chunks cut at multiples of `multiple`, on as many threads as are
  * worth it; returns when all are done. `cost` estimates the whole job in bytes moved through a core (see
  * BN_POOL_GRAIN): small jobs get fewer threads, down to the caller alone, which then gets one call. A thread
- * may get several chunks, in any order. Workers carry the caller's stage. Allocates: nothing. Cannot fail.
- * Must not be nested. */
+ * may get several chunks, in any order. Workers carry the caller's stage; which of the CPUs that the caller
+ * may use they run on is the pool's to change. Allocates: nothing. Cannot fail. Must not be nested. */
 void bn_pool_run(struct bn_pool *pool, bn_pool_fn *fn, void *arg, size_t n_items, size_t multiple,
                  uint64_t cost);
 

@@ -18,6 +18,14 @@ static void add_number(cJSON *o, const char *key, double value)
         cJSON_AddNullToObject(o, key);
 }
 
+static void add_part(cJSON *o, const char *key, double value)
+{
+    if (isnan(value))
+        cJSON_AddNullToObject(o, key);
+    else
+        cJSON_AddNumberToObject(o, key, value);
+}
+
 /* limit, its size, the share; of a wrong share no number but `error` is given. */
 static void add_share(cJSON *o, const struct bn_bench_share *s)
 {
@@ -33,13 +41,14 @@ static void add_share(cJSON *o, const struct bn_bench_share *s)
         cJSON_AddStringToObject(o, "no_limit", bn_bench_bound_name(s->bound));
     if (memory || int8)
         cJSON_AddNumberToObject(o, memory ? "limit_gbytes_per_second" : "limit_gmacs_per_second", s->limit);
-    add_number(o, "share_of_limit", s->share > 1.0 ? NAN : s->share);
+    add_part(o, "share_of_limit", s->share > 1.0 ? NAN : s->share);
 }
 
 static void add_stages(cJSON *o, const struct bn_bench_result *r)
 {
     cJSON *stages = cJSON_AddArrayToObject(o, "stages");
     double runs = (double)r->runs * (double)r->n_repetitions;
+    char names[128];
 
     for (size_t i = 0; i < r->n_stages; i++) {
         const struct bn_bench_stage *s = &r->stages[i];
@@ -49,6 +58,8 @@ static void add_stages(cJSON *o, const struct bn_bench_result *r)
         cJSON_AddNumberToObject(stage, "calls", (double)s->calls / runs);
         cJSON_AddNumberToObject(stage, "ns_per_token", s->seconds * 1e9 / runs / r->n);
         cJSON_AddNumberToObject(stage, "share_of_test", s->seconds / r->seconds);
+        if (s->fused_into)
+            cJSON_AddStringToObject(stage, "fused_into", bn_stage_names(s->fused_into, names, sizeof names));
         add_share(stage, &s->share);
     }
 }
@@ -156,6 +167,7 @@ void bn_bench_print_json(FILE *f, const struct bn_bench *b)
     }
     add_limits(o, b);
     add_metrics(o, b);
+    add_part(o, "others_cpu_share", b->others);
     cJSON_AddBoolToObject(o, "interrupted", b->was_interrupted);
     char *text = cJSON_PrintUnformatted(o);
     fprintf(f, "%s\n", text);

@@ -158,21 +158,27 @@ static void print_stages(FILE *f, const struct bn_bench_result *r, bool md)
 {
     double tokens = (double)r->n * r->runs * (double)r->n_repetitions;
     struct table t;
+    char names[CELL - 16];
 
     fprintf(f, "\n%s%s, %u thread%s, %s%s\n", md ? "**" : "", r->test, r->threads, r->threads == 1 ? "" : "s",
             r->kernel, md ? "**\n" : "");
-    open_table(&t, "<stage|us/token|of test|GB/s|GMAC/s|limit|share");
+    open_table(&t, "<stage|us/token|of test|GB/s|GMAC/s|share|<of");
     for (size_t i = 0; i < r->n_stages; i++) {
         const struct bn_bench_stage *s = &r->stages[i];
         char(*row)[CELL] = add_row(&t), reached[CELL];
         snprintf(row[0], CELL, "%s", s->name);
+        if (s->seconds <= 0 && s->fused_into) {
+            bn_stage_names(s->fused_into, names, sizeof names);
+            snprintf(row[6], CELL, "fused into %s", names);
+            continue;
+        }
         put_number(row[1], s->seconds / tokens * 1e6);
         snprintf(row[2], CELL, "%.1f %%", s->seconds / r->seconds * 100.0);
         if (s->work.memory_bytes > 0)
             snprintf(row[3], CELL, "%.2f", s->share.gbytes_per_s);
         if (s->work.int8_macs > 0)
             snprintf(row[4], CELL, "%.1f", s->share.gmacs_per_s);
-        put_share(reached, row[5], row[6], &s->share);
+        put_share(reached, row[6], row[5], &s->share);
     }
     print_table(f, &t, md);
 }

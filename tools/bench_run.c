@@ -9,6 +9,7 @@
 
 #include "core/forward.h"
 #include "core/sample.h"
+#include "tools/bench_host.h"
 #include "tools/bench_stages.h"
 
 enum {
@@ -101,9 +102,7 @@ static bool decode(struct bn_bench *b, struct bn_session *s, uint32_t n, struct 
 
 static struct bn_session *session_of(struct bn_bench *b, const struct bn_bench_result *r)
 {
-    size_t per_engine = b->n_results / b->options->kernels.n;
-
-    return &b->engines[(size_t)(r - b->results) / per_engine].session;
+    return &b->engines[(size_t)(r - b->results) / (b->n_results / b->n_engines)].session;
 }
 
 static size_t threads_index(const struct bn_bench *b, const struct bn_bench_result *r)
@@ -214,8 +213,9 @@ static int choose(struct bn_bench *b, struct bn_err *err)
 {
     const struct bn_bench_options *o = b->options;
 
-    b->engines = bn_xcalloc(o->kernels.n, sizeof *b->engines);
-    for (size_t i = 0; i < o->kernels.n; i++) {
+    b->n_engines = o->kernels.n;
+    b->engines = bn_xcalloc(b->n_engines, sizeof *b->engines);
+    for (size_t i = 0; i < b->n_engines; i++) {
         struct bn_engine_options names = {
             .model = o->model, .kernel = o->kernels.v[i], .cpu = o->cpu, .threads = most_threads(o)};
         if (bn_engine_choose(&b->engines[i], &names, err) != 0)
@@ -279,10 +279,10 @@ static int open_all(struct bn_bench *b, struct bn_err *err)
 
     if (open_pools(b, err) != 0)
         return -1;
-    for (size_t i = 0; i < b->options->kernels.n && !interrupted(b); i++) {
+    for (size_t i = 0; i < b->n_engines && !interrupted(b); i++) {
         if (open_engine(b, i, err) != 0)
             return -1;
-        size_t n = b->n_results / b->options->kernels.n;
+        size_t n = b->n_results / b->n_engines;
         for (size_t k = 0; k < n && !interrupted(b); k++) {
             b->results[i * n + k].kernel = b->engines[i].kernel;
             warm_up(b, &b->results[i * n + k]);
@@ -307,21 +307,11 @@ static int look(struct bn_bench *b, size_t threads, struct bn_err *err)
     return status;
 }
 
-static double cpu_seconds(void)
-{
-    struct rusage u;
-
-    if (getrusage(RUSAGE_SELF, &u) != 0)
-        return 0;
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
 /* Interrupted, it leaves no trace but a few token times. */
 static void repeat(struct bn_bench *b, struct bn_bench_result *r)
 {
     struct bn_bench_counts *before = bn_bench_counts(), *after;
-    double cpu = cpu_seconds();
+    struct bn_bench_host host = bn_bench_host_now(), now;
     uint64_t start_ns = bn_now_ns();
     bool whole = true;
 
@@ -330,12 +320,12 @@ static void repeat(struct bn_bench *b, struct bn_bench_result *r)
         whole = run_test(b, r, r->n, true);
     bn_scope_leave();
     double seconds = (double)(bn_now_ns() - start_ns) / 1e9;
-    cpu = cpu_seconds() - cpu;
+    now = bn_bench_host_now();
     after = bn_bench_counts();
     if (whole) {
         r->tokens_per_second[r->n_repetitions++] = (double)r->n * r->runs / seconds;
         r->seconds += seconds;
-        r->cpu_seconds += cpu;
+        r->cpu_seconds += now.own_s - host.own_s;
         bn_bench_stages_add(r, before, after);
     }
     free(before);
@@ -443,8 +433,11 @@ int bn_bench_run(struct bn_bench *b, const struct bn_bench_options *options, boo
         return -1;
     *usage = false;
     int status = open_all(b, err);
+    struct bn_bench_host from = bn_bench_host_now(), to;
     if (status == 0 && !b->was_interrupted)
         status = repeat_all(b, err);
+    to = bn_bench_host_now();
+    b->others = bn_bench_host_others(&from, &to);
     if (status == 0)
         status = settle_all(b, err);
     say(b, "%s", "");
@@ -460,7 +453,7 @@ void bn_bench_close(struct bn_bench *b)
     }
     free(b->results);
     bn_limits_close(b->probe);
-    for (size_t i = 0; b->engines && i < b->options->kernels.n; i++)
+    for (size_t i = 0; i < b->n_engines; i++)
         bn_engine_close(&b->engines[i]);
     for (size_t i = 0; b->pools && i < b->options->threads.n; i++)
         bn_pool_close(b->pools[i]);

@@ -16,7 +16,9 @@
 struct bn_bench_stage {
     char name[64]; /* "attention/qkv_projection", "lm_head" */
     uint64_t calls;
-    double seconds; /* on the calling thread, its waiting included, its child stages not */
+    uint64_t fused_into; /* bits 1 << enum bn_stage: where the time of fused calls stands; 0 = all have their
+                            own */
+    double seconds;      /* on the calling thread, its waiting included, its child stages not */
     struct bn_bench_work work;
     struct bn_bench_share share;
 };
@@ -46,13 +48,15 @@ struct bn_bench {
     const volatile sig_atomic_t *interrupt; /* may be NULL */
     bool progress;                          /* a line on stderr that is written over */
     bool was_interrupted;
-    struct bn_engine *engines; /* [options->kernels.n] */
-    struct bn_pool **pools;    /* [options->threads.n], of engines[0]'s process: all engines share them */
-    struct bn_limits *limits;  /* [options->threads.n] */
-    uint64_t *looked_ns;       /* [options->threads.n] end of the last look, 0 = none yet */
+    struct bn_engine *engines; /* [n_engines]: kernels */
+    size_t n_engines;
+    struct bn_pool **pools;   /* [options->threads.n], of engines[0]'s process: all engines share them */
+    struct bn_limits *limits; /* [options->threads.n] */
+    uint64_t *looked_ns;      /* [options->threads.n] end of the last look, 0 = none yet */
     struct bn_limits_probe *probe;
     struct bn_bench_result *results; /* in the order in which they are printed: kernels, threads, tests */
     size_t n_results;
+    double others;           /* part of the machine that others had meanwhile; NAN = unknown */
     uint64_t peak_rss_bytes; /* of the first engine, its tests tried once, before the limits took memory of
                                 their own */
 };

@@ -84,6 +84,7 @@ void bn_bench_stages_add(struct bn_bench_result *r, const struct bn_bench_counts
         s->seconds += (double)(z->self_ns - a->self_ns) / 1e9;
         if (wait)
             continue;
+        s->fused_into |= z->fused_into;
         s->calls += z->calls - a->calls;
         s->work.memory_bytes += (double)(z->memory_bytes - a->memory_bytes);
         s->work.int8_macs += (double)(z->int8_macs - a->int8_macs);

@@ -11,6 +11,8 @@
 
 enum { INSISTENT = 4 };
 
+static const double busy = 0.05; /* so much of the machine for others is worth a warning */
+
 static volatile sig_atomic_t interrupted;
 
 /* As in `run`: the first ones end the measurement, who insists ends the program. */
@@ -43,6 +45,12 @@ static int report(const struct bn_bench *b)
         else
             bn_bench_print(stdout, b, b->options->md);
     }
+    if (any_result(b) && b->others > busy)
+        fprintf(
+            stderr,
+            "bnprof: warning: other programs or the host had %.0f %% of the machine meanwhile: the figures "
+            "are too low\n",
+            b->others * 100.0);
     if (bn_bench_check(b, &err) != 0)
         return bn_tool_fail(&err);
     return b->was_interrupted ? 128 + SIGINT : BN_EXIT_DONE;

@@ -6,6 +6,7 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
+#include "core/cores.h"
 #include "profiler/fingerprint.h"
 
 enum form { FORM_TEXT, FORM_JSON, FORM_MD };
@@ -66,6 +67,24 @@ static void print_md(void *ctx, const char *key, const char *value)
     printf("- **%s**: %s\n", key, value);
 }
 
+/* Every fact, and behind the number of cores how many of them are ours. */
+struct sink {
+    void (*fact)(void *ctx, const char *key, const char *value);
+    void *ctx;
+};
+
+static void pass_on(void *ctx, const char *key, const char *value)
+{
+    const struct sink *sink = ctx;
+    char usable[16];
+
+    sink->fact(sink->ctx, key, value);
+    if (strcmp(key, "cores") != 0)
+        return;
+    snprintf(usable, sizeof usable, "%u", bn_cores_usable());
+    sink->fact(sink->ctx, "usable_cores", usable);
+}
+
 int cmd_fingerprint(int argc, char **argv)
 {
     static const struct argp argp = {option_list, parse, NULL, "What this host, build and set-up are.",
@@ -76,16 +95,16 @@ int cmd_fingerprint(int argc, char **argv)
         return BN_EXIT_USAGE;
     if (form == FORM_JSON) {
         cJSON *object = cJSON_CreateObject();
-        bn_fingerprint(add_json, object);
+        bn_fingerprint(pass_on, &(struct sink){add_json, object});
         char *text = cJSON_Print(object);
         puts(text);
         cJSON_free(text);
         cJSON_Delete(object);
     } else if (form == FORM_MD) {
         puts("# Host Fingerprint");
-        bn_fingerprint(print_md, NULL);
+        bn_fingerprint(pass_on, &(struct sink){print_md, NULL});
     } else {
-        bn_fingerprint(print_text, NULL);
+        bn_fingerprint(pass_on, &(struct sink){print_text, NULL});
     }
     return BN_EXIT_DONE;
 }

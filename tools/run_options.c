@@ -57,7 +57,7 @@ static const struct argp_option table[] = {
     {"seed", KEY_SEED, "N", 0, "of the random numbers (default: a new one each time; 42 if deterministic)",
      0},
     {0, 0, 0, 0, "How to run:", 3},
-    {"threads", KEY_THREADS, "N", 0, "default: the cores that this process may use", 0},
+    {"threads", KEY_THREADS, "N", 0, "default: the physical cores that this process may use", 0},
     {"ctx", KEY_CTX, "N", 0, "positions in the context (default: the model's, at most 4096)", 0},
     {"kernel", KEY_KERNEL, "NAME", 0, "auto, i2s or mock; list lists", 0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},

@@ -28,8 +28,11 @@ is_json() { # NAME FILE EXPRESSION WANT
 }
 
 "$BNPROF" fingerprint --json >fp.json
+first_cpu=$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')
+taskset -c "$first_cpu" "$BNPROF" fingerprint --json >fp1.json
 is_json "fingerprint: the CPU's name" fp.json j.cpu_model "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 is_json "fingerprint: CPUs" fp.json j.cpus "$(getconf _NPROCESSORS_ONLN)"
+is_json "fingerprint: cores on one CPU" fp1.json j.usable_cores 1
 is_json "fingerprint: this binary" fp.json 'j.binary_bytes' "$(stat -Lc %s "$BNPROF")"
 is_json "fingerprint: boot" fp.json 'j.boot_id' "$(cat /proc/sys/kernel/random/boot_id)"
 check "fingerprint --md" sh -c "'$BNPROF' fingerprint --md | grep -q '^## System Configuration'"

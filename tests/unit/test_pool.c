@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "core/cores.h"
 #include "core/scope.h"
 
 enum { MANY = 1000000000, N = 1000 };
@@ -56,7 +57,8 @@ static struct bn_pool *open_pool(unsigned n_threads)
     return pool;
 }
 
-static void run_and_check(struct bn_pool *pool, size_t n_items, size_t multiple, uint64_t cost)
+/* The workers that took part, as a bit set. */
+static unsigned run_and_check(struct bn_pool *pool, size_t n_items, size_t multiple, uint64_t cost)
 {
     static struct seen seen;
     struct bn_scope_place here = bn_scope_here();
@@ -77,6 +79,7 @@ static void run_and_check(struct bn_pool *pool, size_t n_items, size_t multiple,
         assert_int_equal(seen.calls, n_items > 0);
         assert_int_equal(seen.workers, n_items > 0);
     }
+    return seen.workers;
 }
 
 static void test_every_item_once(void **state)
@@ -159,11 +162,14 @@ static uint64_t worker_ns_of(enum bn_stage stage)
 
 static void test_workers_work_and_wait(void **state)
 {
-    struct bn_pool *pool = open_pool(2);
+    struct bn_pool *pool;
     _Atomic int started = 0;
     uint64_t worked_ns = worker_ns_of(BN_STAGE_DOWN_PROJECTION), waited_ns = worker_ns_of(BN_STAGE_WAIT);
 
     (void)state;
+    if (bn_cpus_count() < 2)
+        skip(); /* one CPU has work for one thread */
+    pool = open_pool(2);
     {
         BN_SCOPE(DOWN_PROJECTION);
         bn_pool_run(pool, hold_up, &started, 2, 1, MANY);
@@ -173,6 +179,116 @@ static void test_workers_work_and_wait(void **state)
     bn_pool_close(pool);
     assert_true(worker_ns_of(BN_STAGE_DOWN_PROJECTION) > worked_ns);
     assert_true(worker_ns_of(BN_STAGE_WAIT) > waited_ns);
+}
+
+/* ---- not alone on the machine ---- */
+
+static _Atomic bool burning;
+
+static void *burn(void *arg)
+{
+    (void)arg;
+    while (burning)
+        ;
+    return NULL;
+}
+
+/* As many others as there are CPUs, and threads from one to three a CPU: who runs where changes all the time,
+ * what is computed does not. */
+static void test_beside_others(void **state)
+{
+    unsigned n_cpus = bn_cpus_count() < 4 ? bn_cpus_count() : 4;
+    pthread_t others[4];
+
+    (void)state;
+    burning = true;
+    for (unsigned i = 0; i < n_cpus; i++)
+        assert_int_equal(pthread_create(&others[i], NULL, burn, NULL), 0);
+    for (unsigned n = 1; n <= 3; n++) {
+        struct bn_pool *pool = open_pool(n * n_cpus);
+        for (int i = 0; i < 100; i++) {
+            BN_SCOPE(FFN);
+            run_and_check(pool, 1000, 1, MANY);
+        }
+        bn_pool_close(pool);
+    }
+    burning = false;
+    for (unsigned i = 0; i < n_cpus; i++)
+        pthread_join(others[i], NULL);
+}
+
+/* One chunk for each of two threads. The worker's ends when it may run on one CPU only, or after too long. */
+struct held {
+    _Atomic int started;
+    bool until_fetched;
+    struct bn_cpus worker_cpus; /* where the worker might run at last */
+    _Atomic bool fetched;
+};
+
+static void hold_chunk(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    struct held *held = arg;
+
+    (void)begin;
+    (void)end;
+    for (held->started++; held->started < 2;)
+        sched_yield();
+    if (worker == 0)
+        return;
+    for (int i = 0; i < 20000; i++) {
+        assert_int_equal(bn_cpus_allowed(&held->worker_cpus), 0);
+        held->fetched = CPU_COUNT_S(sizeof held->worker_cpus, held->worker_cpus.sets) == 1;
+        if (held->fetched || !held->until_fetched)
+            return;
+        usleep(1000);
+    }
+}
+
+/* A worker that is late with its chunk is fetched to its caller's CPU; when it is called again it may run
+ * everywhere but there. */
+static void test_fetched(void **state)
+{
+    struct bn_pool *pool;
+    struct bn_cpus all;
+
+    (void)state;
+    if (bn_cpus_count() < 2)
+        skip(); /* on one CPU there is nowhere to go */
+    pool = open_pool(2);
+    assert_int_equal(bn_cpus_allowed(&all), 0);
+    for (int tries = 0;; tries++) {
+        struct held first = {.until_fetched = true}, second = {.until_fetched = false};
+        bn_pool_run(pool, hold_chunk, &first, 2, 1, MANY);
+        assert_true(first.fetched);
+        int here = sched_getcpu();
+        bn_pool_run(pool, hold_chunk, &second, 2, 1, MANY);
+        /* When the caller was moved in between, that says nothing. */
+        if (CPU_ISSET_S((size_t)here, sizeof all, first.worker_cpus.sets) && sched_getcpu() == here) {
+            CPU_CLR_S((size_t)here, sizeof all, all.sets);
+            assert_true(CPU_EQUAL_S(sizeof all, all.sets, second.worker_cpus.sets));
+            break;
+        }
+        assert_true(tries < 1000);
+    }
+    bn_pool_close(pool);
+}
+
+/* Threads beyond the CPUs never work. */
+static void test_no_more_than_cpus(void **state)
+{
+    struct bn_pool *pool;
+    struct bn_cpus all, one;
+
+    (void)state;
+    assert_int_equal(bn_cpus_allowed(&all), 0);
+    memset(&one, 0, sizeof one);
+    CPU_SET_S((size_t)sched_getcpu(), sizeof one, one.sets);
+    assert_int_equal(sched_setaffinity(0, sizeof one, one.sets), 0);
+    pool = open_pool(3);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(run_and_check(pool, 1000, 1, MANY), 1);
+    bn_pool_close(pool);
+    assert_int_equal(sched_setaffinity(0, sizeof all, all.sets), 0);
 }
 
 static void test_cores(void **state)
@@ -189,6 +305,9 @@ int main(void)
         cmocka_unit_test(test_asleep_and_awake),
         cmocka_unit_test(test_stage),
         cmocka_unit_test(test_cores),
+        cmocka_unit_test(test_beside_others),
+        cmocka_unit_test(test_fetched),
+        cmocka_unit_test(test_no_more_than_cpus),
         cmocka_unit_test(test_workers_work_and_wait),
     };
 
