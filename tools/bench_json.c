@@ -81,7 +81,8 @@ static void add_result(cJSON *results, const struct bn_bench *b, const struct bn
     cJSON_AddNumberToObject(speed, "min", r->speed.min);
     cJSON_AddNumberToObject(speed, "max", r->speed.max);
     add_share(o, &r->share);
-    if (bn_bench_check_result(r, &err) != 0)
+    add_part(o, "share_nearby", r->nearby);
+    if (bn_bench_check(r, &err) != 0)
         cJSON_AddStringToObject(o, "error", err.msg);
     if (b->options->stages)
         add_stages(o, r);

@@ -31,7 +31,7 @@ static const struct argp_option table[] = {
     {"depth", KEY_DEPTHS, "LIST", 0, "positions that are in the cache already (default 0)", 0},
     {"repetitions", KEY_REPETITIONS, "N", 0, "of each test (default 5)", 0},
     {0, 0, 0, 0, "How to run; repetitions of all combinations take turns:", 2},
-    {"threads", KEY_THREADS, "LIST", 0, "default: the cores that this process may use", 0},
+    {"threads", KEY_THREADS, "LIST", 0, "default: the physical cores that this process may use", 0},
     {"kernels", KEY_KERNELS, "NAMES", 0, "kernels with commas (default auto); list lists", 0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},
     {0, 0, 0, 0, "What to print:", 3},

@@ -8,7 +8,7 @@
 
 #include "core/builtin.h"
 
-enum { MAX_COLUMNS = 10, CELL = 64 };
+enum { MAX_COLUMNS = 12, CELL = 64 };
 
 /* ---- tables ---- */
 
@@ -137,7 +137,7 @@ static void print_results(FILE *f, const struct bn_bench *b, bool md)
 {
     struct table t;
 
-    open_table(&t, "<test|threads|<kernel|tok/s|min|max|reached|limit|share");
+    open_table(&t, "<test|threads|<kernel|tok/s|min|max|reached|limit|share|nearby");
     for (size_t i = 0; i < b->n_results; i++) {
         const struct bn_bench_result *r = &b->results[i];
         if (r->n_repetitions == 0)
@@ -150,6 +150,8 @@ static void print_results(FILE *f, const struct bn_bench *b, bool md)
         put_number(row[4], r->speed.min);
         put_number(row[5], r->speed.max);
         put_share(row[6], row[7], row[8], &r->share);
+        if (r->nearby <= 1.0)
+            snprintf(row[9], CELL, "%.0f %%", r->nearby * 100.0);
     }
     print_table(f, &t, md);
 }

@@ -20,7 +20,6 @@ enum {
     MAX_TOKEN_TIMES = 1 << 20,
     FIRST_LOOKS = 3,
     EXTRA_LOOKS = 20,
-    LEAST_STAGE = 500, /* a stage of less than this part of its test is not held against the limits */
 };
 
 static const double least_seconds = 0.05;                /* of a repetition */
@@ -200,6 +199,7 @@ static int open_pools(struct bn_bench *b, struct bn_err *err)
 
     b->pools = bn_xcalloc(n, sizeof *b->pools);
     b->limits = bn_xcalloc(n, sizeof *b->limits);
+    b->last = bn_xcalloc(n, sizeof *b->last);
     b->looked_ns = bn_xcalloc(n, sizeof *b->looked_ns);
     for (size_t i = 0; i < n; i++) {
         if (bn_pool_open(&b->pools[i], b->options->threads.v[i], err) != 0)
@@ -266,6 +266,8 @@ static void warm_up(struct bn_bench *b, struct bn_bench_result *r)
     double seconds = (double)(bn_now_ns() - start_ns) / 1e9 * r->n / n;
     double runs = least_seconds / seconds + 1.0;
     r->runs = runs < MAX_RUNS ? (uint32_t)runs : MAX_RUNS;
+    r->n_passes = r->decode ? r->n : (r->n - 1) / session_of(b, r)->n_batch + 1;
+    r->around = bn_xcalloc(b->options->repetitions, sizeof *r->around);
     r->tokens_per_second = bn_xcalloc(b->options->repetitions, sizeof *r->tokens_per_second);
     r->stages = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *r->stages);
     if (r->decode)
@@ -297,14 +299,34 @@ static int open_all(struct bn_bench *b, struct bn_err *err)
 
 /* ---- repeat ---- */
 
+static void keep_best(struct bn_limits *best, const struct bn_limits *now)
+{
+    double read = best->read_bytes_per_s, int8 = best->int8_macs_per_s;
+
+    *best = *now;
+    best->read_bytes_per_s = read > now->read_bytes_per_s ? read : now->read_bytes_per_s;
+    best->int8_macs_per_s = int8 > now->int8_macs_per_s ? int8 : now->int8_macs_per_s;
+}
+
+/* Look, and tell the repetitions that wait for it. */
 static int look(struct bn_bench *b, size_t threads, struct bn_err *err)
 {
-    int status = 0;
+    struct bn_limits now = {0};
 
-    for (int i = b->looked_ns[threads] == 0 ? FIRST_LOOKS : 1; i > 0 && status == 0; i--)
-        status = bn_limits_look(b->probe, b->options->threads.v[threads], &b->limits[threads], err);
+    for (int i = b->looked_ns[threads] == 0 ? FIRST_LOOKS : 1; i > 0; i--) {
+        if (bn_limits_look(b->probe, b->options->threads.v[threads], &now, err) != 0)
+            return -1;
+    }
+    keep_best(&b->limits[threads], &now);
+    b->last[threads] = now;
     b->looked_ns[threads] = bn_now_ns();
-    return status;
+    for (size_t i = 0; i < b->n_results; i++) {
+        struct bn_bench_result *r = &b->results[i];
+        for (size_t k = r->n_repetitions;
+             r->threads == now.threads && k > 0 && !r->around[k - 1].after.threads; k--)
+            r->around[k - 1].after = now;
+    }
+    return 0;
 }
 
 /* Interrupted, it leaves no trace but a few token times. */
@@ -323,6 +345,7 @@ static void repeat(struct bn_bench *b, struct bn_bench_result *r)
     now = bn_bench_host_now();
     after = bn_bench_counts();
     if (whole) {
+        r->around[r->n_repetitions].before = b->last[threads_index(b, r)];
         r->tokens_per_second[r->n_repetitions++] = (double)r->n * r->runs / seconds;
         r->seconds += seconds;
         r->cpu_seconds += now.own_s - host.own_s;
@@ -357,56 +380,13 @@ static int repeat_all(struct bn_bench *b, struct bn_err *err)
 
 /* ---- hold against the limits ---- */
 
-static void settle(struct bn_bench *b, struct bn_bench_result *r)
-{
-    if (r->n_repetitions == 0)
-        return;
-    const struct bn_limits *limits = &b->limits[threads_index(b, r)];
-    uint32_t batch = r->decode ? 1 : session_of(b, r)->n_batch;
-    double passes = (double)((r->n + batch - 1) / batch) * r->runs * (double)r->n_repetitions;
-    struct bn_bench_work sum = {0};
-
-    for (size_t i = 0; i < r->n_stages; i++) {
-        sum.memory_bytes += r->stages[i].work.memory_bytes;
-        sum.int8_macs += r->stages[i].work.int8_macs;
-    }
-    double pass_bytes = sum.memory_bytes / passes, n_runs = (double)r->runs * (double)r->n_repetitions;
-    r->speed = bn_bench_spread(r->tokens_per_second, r->n_repetitions);
-    r->share =
-        bn_bench_share(&(struct bn_bench_work){sum.memory_bytes / n_runs, sum.int8_macs / n_runs, pass_bytes},
-                       r->n / r->speed.median, limits);
-    for (size_t i = 0; i < r->n_stages; i++) {
-        struct bn_bench_stage *s = &r->stages[i];
-        s->work.pass_bytes = pass_bytes;
-        s->share = bn_bench_share(&s->work, s->seconds > 0 ? s->seconds : 1e-9, limits);
-    }
-}
-
-int bn_bench_check_result(const struct bn_bench_result *r, struct bn_err *err)
-{
-    char what[160];
-
-    snprintf(what, sizeof what, "%s, %u thread%s, %s", r->test, r->threads, r->threads == 1 ? "" : "s",
-             r->kernel);
-    if (bn_bench_share_check(&r->share, what, err) != 0)
-        return -1;
-    for (size_t i = 0; i < r->n_stages; i++) {
-        const struct bn_bench_stage *s = &r->stages[i];
-        snprintf(what, sizeof what, "%s, %u thread%s, %s: %s", r->test, r->threads,
-                 r->threads == 1 ? "" : "s", r->kernel, s->name);
-        if (s->seconds >= r->seconds / LEAST_STAGE && bn_bench_share_check(&s->share, what, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-int bn_bench_check(const struct bn_bench *b, struct bn_err *err)
+static bool plausible(const struct bn_bench *b)
 {
     for (size_t i = 0; i < b->n_results; i++) {
-        if (b->results[i].n_repetitions && bn_bench_check_result(&b->results[i], err) != 0)
-            return -1;
+        if (bn_bench_check(&b->results[i], NULL) != 0)
+            return false;
     }
-    return 0;
+    return true;
 }
 
 /* A host that was slow at every look gets some more before a share above 1 is called an error. */
@@ -414,8 +394,8 @@ static int settle_all(struct bn_bench *b, struct bn_err *err)
 {
     for (int extra = 0; b->probe; extra++) {
         for (size_t i = 0; i < b->n_results; i++)
-            settle(b, &b->results[i]);
-        if (extra == EXTRA_LOOKS || bn_bench_check(b, NULL) == 0)
+            bn_bench_settle(&b->results[i], &b->limits[threads_index(b, &b->results[i])]);
+        if (extra == EXTRA_LOOKS || plausible(b))
             break;
         for (size_t t = 0; t < b->options->threads.n; t++) {
             if (look(b, t, err) != 0)
@@ -447,6 +427,7 @@ int bn_bench_run(struct bn_bench *b, const struct bn_bench_options *options, boo
 void bn_bench_close(struct bn_bench *b)
 {
     for (size_t i = 0; i < b->n_results; i++) {
+        free(b->results[i].around);
         free(b->results[i].tokens_per_second);
         free(b->results[i].token_ms);
         free(b->results[i].stages);
@@ -460,6 +441,7 @@ void bn_bench_close(struct bn_bench *b)
     free(b->engines);
     free(b->pools);
     free(b->limits);
+    free(b->last);
     free(b->looked_ns);
     memset(b, 0, sizeof *b);
 }

@@ -23,23 +23,31 @@ struct bn_bench_stage {
     struct bn_bench_share share;
 };
 
+/* What the last look before a repetition and the first one after it saw, at its number of threads. */
+struct bn_bench_around {
+    struct bn_limits before, after; /* after.threads = 0: not yet */
+};
+
 struct bn_bench_result {
     char test[32]; /* "pp512", "tg128", "tg128 @ d4000" */
     bool decode;
     uint32_t n, depth; /* tokens; positions before them */
     uint32_t threads;
     const char *kernel;
-    uint32_t runs; /* of the test in one repetition: short tests are repeated until they can be timed */
+    uint32_t runs;     /* of the test in one repetition: short tests are repeated until they can be timed */
+    uint32_t n_passes; /* through the model, in a run */
     size_t n_repetitions;
-    double *tokens_per_second; /* [n_repetitions] */
-    double *token_ms;          /* of a decode test: each token's time */
+    struct bn_bench_around *around; /* [n_repetitions] */
+    double *tokens_per_second;      /* [n_repetitions] */
+    double *token_ms;               /* of a decode test: each token's time */
     size_t n_token_ms, max_token_ms;
     double seconds, cpu_seconds; /* all repetitions, and the CPU time of all threads in them */
     struct bn_bench_stage *stages;
     size_t n_stages;
     /* when all is measured */
     struct bn_bench_spread speed; /* tokens per second */
-    struct bn_bench_share share;
+    struct bn_bench_share share;  /* of the best limit of all looks, at the median speed */
+    double nearby; /* share of the limit around it, median over the repetitions; NAN = unknown */
 };
 
 /* The parts point at each other: it stays where it was opened. A zeroed one is closed. */
@@ -52,6 +60,7 @@ struct bn_bench {
     size_t n_engines;
     struct bn_pool **pools;   /* [options->threads.n], of engines[0]'s process: all engines share them */
     struct bn_limits *limits; /* [options->threads.n] */
+    struct bn_limits *last;   /* [options->threads.n] of the last look alone */
     uint64_t *looked_ns;      /* [options->threads.n] end of the last look, 0 = none yet */
     struct bn_limits_probe *probe;
     struct bn_bench_result *results; /* in the order in which they are printed: kernels, threads, tests */
@@ -67,11 +76,13 @@ int bn_bench_run(struct bn_bench *bench, const struct bn_bench_options *options,
                  struct bn_err *err);
 void bn_bench_close(struct bn_bench *bench);
 
-/* The first share above 1, of a test or of a stage that takes at least 0.2 % of its test: -1 with a message.
- * 0 = none. */
-int bn_bench_check(const struct bn_bench *bench, struct bn_err *err);
+/* ---- bench_verdict.c: pure, but for scratch memory ---- */
 
-/* The same for one result. */
-int bn_bench_check_result(const struct bn_bench_result *result, struct bn_err *err);
+/* Speed and shares of a result from its repetitions and stages, against limits at its number of threads. */
+void bn_bench_settle(struct bn_bench_result *result, const struct bn_limits *limits);
+
+/* The first share above 1, of the test or of a stage that takes at least 0.2 % of it: -1 with a message. 0 =
+ * none. */
+int bn_bench_check(const struct bn_bench_result *result, struct bn_err *err);
 
 #endif

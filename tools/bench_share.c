@@ -3,6 +3,8 @@
 #include "tools/bench_share.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "profiler/stats.h"
 
@@ -11,11 +13,15 @@ enum {
     ASSUMED_CACHE_BYTES = 64 << 20, /* where the system does not tell */
 };
 
-struct bn_bench_spread bn_bench_spread(double *values, size_t n)
+struct bn_bench_spread bn_bench_spread(const double *values, size_t n)
 {
-    double median = bn_stats_median(values, n);
+    double *sorted = bn_xcalloc(n, sizeof *sorted);
 
-    return (struct bn_bench_spread){median, values[0], values[n - 1]};
+    memcpy(sorted, values, n * sizeof *sorted);
+    double median = bn_stats_median(sorted, n);
+    struct bn_bench_spread spread = {median, sorted[0], sorted[n - 1]};
+    free(sorted);
+    return spread;
 }
 
 const char *bn_bench_bound_name(enum bn_bench_bound bound)

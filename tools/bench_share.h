@@ -10,8 +10,8 @@ struct bn_bench_spread {
     double median, min, max;
 };
 
-/* n >= 1 values, in any order; they get sorted. */
-struct bn_bench_spread bn_bench_spread(double *values, size_t n);
+/* n >= 1 values, in any order. */
+struct bn_bench_spread bn_bench_spread(const double *values, size_t n);
 
 /* What some work took from the machine, as the stages counted it (bn_scope_demand). */
 struct bn_bench_work {

@@ -51,8 +51,10 @@ static int report(const struct bn_bench *b)
             "bnprof: warning: other programs or the host had %.0f %% of the machine meanwhile: the figures "
             "are too low\n",
             b->others * 100.0);
-    if (bn_bench_check(b, &err) != 0)
-        return bn_tool_fail(&err);
+    for (size_t i = 0; i < b->n_results; i++) {
+        if (bn_bench_check(&b->results[i], &err) != 0)
+            return bn_tool_fail(&err);
+    }
     return b->was_interrupted ? 128 + SIGINT : BN_EXIT_DONE;
 }
 

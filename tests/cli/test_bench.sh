@@ -20,7 +20,7 @@ bench -r 2 >out.txt 2>err.txt
 status=$?
 [ $status = 0 ] && ! grep -qv '^bnprof: warning: other programs or the host had' err.txt && ok "the defaults fit the demo model" || not_ok "the defaults fit the demo model" "$status $(cat err.txt)"
 check "limits" grep -Eq '^limits, [0-9]+ threads?: .*[0-9.]+ GMAC/s int8$' out.txt
-check "a prompt of the whole context" grep -Eq '^pp256 +[0-9]+ +i2s +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ GMAC/s +[0-9.]+ GMAC/s +[0-9]+ %$' out.txt
+check "a prompt of the whole context" grep -Eq '^pp256 +[0-9]+ +i2s +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ GMAC/s +[0-9.]+ GMAC/s +[0-9]+ %( +[0-9]+ %)?$' out.txt
 check "weights in the cache have no share of memory" grep -Eq '^tg128 +[0-9]+ +i2s +.* GB/s +in cache$' out.txt
 [ "$(grep -c '[[:space:]]$' out.txt)" = 0 ] && ok "no trailing blanks" || not_ok "no trailing blanks"
 
@@ -46,6 +46,7 @@ if command -v python3 >/dev/null; then
     json "spread" "all(0 < x['tokens_per_second']['min'] <= x['tokens_per_second']['median'] <= x['tokens_per_second']['max'] for x in o['results'])"
     json "limits of the most threads" "o['limits']['threads'] == 2 and o['limits']['int8_gmacs_per_second'] > 0"
     json "shares" "all(0 < x['share_of_limit'] <= 1 and x['limit'] == 'int8' for k, x in r.items() if k[0] == 'pp32')"
+    json "nearby shares" "all(x['share_nearby'] is None or 0 < x['share_nearby'] <= 1 for x in o['results'])"
     json "no share in the cache" "all(x['share_of_limit'] is None and x['limit'] is None and x['no_limit'] == 'in cache' for k, x in r.items() if k[0] == 'tg8')"
     json "bytes per second" "all(x['gbytes_per_second'] > 0 for x in o['results'])"
     json "metrics" "o['metrics']['throughput_tokens_per_second'] == r[('tg8', 2, 'i2s')]['tokens_per_second']['median'] and 0 < o['metrics']['latency_p50_ms'] <= o['metrics']['latency_p95_ms'] <= o['metrics']['latency_p99_ms']"

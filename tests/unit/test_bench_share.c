@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Spread and share of the machine's limits; the limits are given, not measured. */
-#include "tools/bench_share.h"
+ * Spread and share of the machine's limits, and results that cannot be true; the limits are given, not
+ * measured. */
+#include "tools/bench_run.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -110,13 +111,99 @@ static void test_above_the_limit(void **state)
     assert_int_equal(bn_bench_share_check(&s, "tg128", &err), 0);
 }
 
+/* ---- whole results ---- */
+
+/* 2 repetitions of 2 runs of 4 tokens: a stage that reads 1 GB a token and one that only computes. */
+struct example {
+    struct bn_bench_result r;
+    double speeds[2];
+    struct bn_bench_around around[2];
+    struct bn_bench_stage stages[2];
+};
+
+static void make_example(struct example *e)
+{
+    const double tokens = 2 * 2 * 4;
+
+    *e = (struct example){
+        .r = {.test = "tg4",
+              .decode = true,
+              .n = 4,
+              .threads = 2,
+              .kernel = "i2s",
+              .runs = 2,
+              .n_passes = 4,
+              .n_repetitions = 2,
+              .n_stages = 2,
+              .seconds = tokens * 0.05},
+        .speeds = {16, 24},
+        .stages = {{.name = "lm_head", .seconds = tokens * 0.03, .work = {.memory_bytes = tokens * 1e9}},
+                   {.name = "activation", .seconds = tokens * 0.02}}};
+    for (int i = 0; i < 2; i++)
+        e->around[i] = (struct bn_bench_around){limits, limits};
+    e->around[0].before.read_bytes_per_s = 20e9; /* a slow moment of the host: 16 of 20 */
+    e->around[0].after.read_bytes_per_s = 10e9;
+    e->r.tokens_per_second = e->speeds;
+    e->r.around = e->around;
+    e->r.stages = e->stages;
+}
+
+static void test_settle(void **state)
+{
+    struct bn_err err = {""};
+    struct example e;
+
+    (void)state;
+    make_example(&e);
+    bn_bench_settle(&e.r, &limits);
+    assert_true(e.r.speed.median == 20 && e.r.speed.min == 16 && e.r.speed.max == 24);
+    assert_int_equal(e.r.share.bound, BN_BENCH_MEMORY);
+    assert_true(near(e.r.share.gbytes_per_s, 20) && near(e.r.share.share, 0.5));
+    assert_true(near(e.r.nearby, (16.0 / 20 + 24.0 / 40) / 2));
+    assert_true(near(e.stages[0].share.share, 1 / 0.03 / 40));
+    assert_int_equal(e.stages[1].share.bound, BN_BENCH_NOT_COUNTED);
+    assert_int_equal(bn_bench_check(&e.r, &err), 0);
+    bn_bench_settle(&e.r, &limits); /* once more, behind another look */
+    assert_true(near(e.r.nearby, (16.0 / 20 + 24.0 / 40) / 2));
+    e.around[0].before.read_bytes_per_s = 12e9; /* both looks of a repetition slower than itself: no answer */
+    e.around[1].before.read_bytes_per_s = e.around[1].after.read_bytes_per_s = 12e9;
+    bn_bench_settle(&e.r, &limits);
+    assert_true(isnan(e.r.nearby));
+    e.r.n_repetitions = 0;
+    bn_bench_settle(&e.r, &limits);
+    assert_int_equal(bn_bench_check(&e.r, &err), 0);
+}
+
+static void test_impossible(void **state)
+{
+    struct bn_limits slow = limits;
+    struct bn_err err = {""};
+    struct example e;
+
+    (void)state;
+    make_example(&e);
+    slow.read_bytes_per_s = 19e9; /* the test itself is above it */
+    bn_bench_settle(&e.r, &slow);
+    assert_int_equal(bn_bench_check(&e.r, &err), -1);
+    assert_non_null(strstr(err.msg, "tg4, 2 threads, i2s: 20.0 GB/s is more than the 19.0"));
+    slow.read_bytes_per_s = 30e9; /* the test is not, but a stage of it: 33 GB/s */
+    bn_bench_settle(&e.r, &slow);
+    assert_int_equal(bn_bench_check(&e.r, &err), -1);
+    assert_non_null(strstr(err.msg, "tg4, 2 threads, i2s: lm_head: 33.3 GB/s is more than the 30.0"));
+    e.stages[0].work.memory_bytes *= 0.001 * 0.999; /* in less than 0.2 % of the test nobody is accused */
+    e.stages[0].seconds *= 0.001;
+    e.stages[1].work.memory_bytes = 16e9 * 0.5;
+    bn_bench_settle(&e.r, &slow);
+    assert_true(e.stages[0].share.share > 1);
+    assert_int_equal(bn_bench_check(&e.r, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spread),
-        cmocka_unit_test(test_which_binds),
-        cmocka_unit_test(test_no_limit),
-        cmocka_unit_test(test_above_the_limit),
+        cmocka_unit_test(test_spread),   cmocka_unit_test(test_which_binds),
+        cmocka_unit_test(test_no_limit), cmocka_unit_test(test_above_the_limit),
+        cmocka_unit_test(test_settle),   cmocka_unit_test(test_impossible),
     };
     return cmocka_run_group_tests_name("bench_share", tests, NULL, NULL);
 }
