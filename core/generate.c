@@ -77,7 +77,7 @@ static bool next_token(struct bn_generator *g, const float *logits)
     bn_scope_enter(BN_STAGE_SAMPLE_TOKEN);
     uint32_t id = bn_sample(g->sampler, logits);
     bn_scope_count(g->session->model->n_vocab * sizeof(float), g->session->model->n_vocab);
-    g->session->kernel_calls[BN_KERNEL_f32_argmax] += g->sampler->options.greedy;
+    g->session->kernel_calls[BN_KERNEL_f32_argmax]++;
     bn_scope_leave();
     g->tokens[g->n_tokens++] = id;
     g->n_generated_tokens++;

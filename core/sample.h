@@ -15,6 +15,7 @@ struct bn_sample_options {
 };
 
 struct bn_sample_candidate {
+    double weight; /* exp((logit - largest logit) / temperature) */
     float logit;
     uint32_t id;
 };
@@ -24,7 +25,8 @@ struct bn_sampler {
     const struct bn_kernels *kernels;
     uint64_t state; /* of the generator */
     uint32_t n_vocab;
-    struct bn_sample_candidate *candidates; /* [n_vocab], NULL when greedy */
+    struct bn_sample_candidate
+        *candidates; /* [n_vocab], or only [top_k] when that is small; NULL when greedy */
 };
 
 /* The sampler owns its scratch memory until close. */
@@ -34,8 +36,11 @@ void bn_sampler_open(struct bn_sampler *sampler, const struct bn_sample_options 
 void bn_sampler_close(struct bn_sampler *sampler);
 
 /* logits: [n_vocab]; NaN is never chosen unless there is nothing else. Returns an id below n_vocab.
- * Equal seeds and logits give equal tokens. Allocates: nothing. Time: n_vocab, plus log(n_vocab) for each
- * candidate that top-k or top-p looks at. Counts: one f32_argmax when greedy. */
+ * Likelier means a larger logit, or among equals the lower id; the token is the first in this order with
+ * which the probabilities sum to more than a uniform random number. Equal seeds and logits give equal tokens.
+ * Allocates: nothing. Time: one comparison for each logit, plus log(top_k) for each that joins the top k so
+ * far; for a large top_k and without one, a small multiple of n_vocab, and an exponential for each candidate
+ * (expected; for any order of the logits). Counts: one f32_argmax. */
 uint32_t bn_sample(struct bn_sampler *sampler, const float *logits);
 
 /* The generator: SplitMix64 (Steele, Lea, Flood 2014). A uniform number in [0, 1) with 53 random bits. */

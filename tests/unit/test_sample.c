@@ -157,12 +157,134 @@ static void test_large_vocabulary(void **state)
     free(many);
 }
 
+/* ---- against the definition: everything sorted, then walked from the most likely one on ---- */
+
+struct item {
+    float logit;
+    uint32_t id;
+};
+
+static int by_likelihood(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+
+    if (x->logit != y->logit)
+        return x->logit > y->logit ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static uint32_t by_definition(const struct bn_sample_options *o, uint64_t *state, const float *x, uint32_t n)
+{
+    struct item *items = bn_xmalloc(n * sizeof *items);
+    double uniform = bn_random_uniform(state), sum = 0.0, seen = 0.0, kept = 0.0;
+    uint32_t n_items = 0, id = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (!isnan(x[i]))
+            items[n_items++] = (struct item){x[i], i};
+    }
+    qsort(items, n_items, sizeof *items, by_likelihood);
+    if (o->top_k && o->top_k < n_items)
+        n_items = o->top_k;
+    for (uint32_t i = 0; i < n_items; i++)
+        sum += exp(((double)items[i].logit - (double)items[0].logit) / (double)o->temperature);
+    for (uint32_t i = 0; i < n_items && o->top_p < 1.0f; i++) {
+        kept += exp(((double)items[i].logit - (double)items[0].logit) / (double)o->temperature);
+        if (kept >= sum * (double)o->top_p) {
+            n_items = i + 1;
+            sum = kept;
+        }
+    }
+    for (uint32_t i = 0; i < n_items; i++) {
+        double weight = exp(((double)items[i].logit - (double)items[0].logit) / (double)o->temperature);
+        id = weight > 0.0 ? items[i].id : id;
+        if ((seen += weight) > uniform * sum)
+            break;
+    }
+    free(items);
+    return id;
+}
+
+enum shape {
+    SHAPE_FLAT,
+    SHAPE_PEAKED,
+    SHAPE_TIES,
+    SHAPE_EQUAL,
+    SHAPE_RISING,
+    SHAPE_FALLING,
+    SHAPE_HOLES,
+    SHAPES
+};
+
+static void fill(float *x, uint32_t n, enum shape shape, uint64_t *state)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float u = (float)bn_random_uniform(state);
+        switch (shape) {
+        case SHAPE_PEAKED:
+            x[i] = 30.0f * u * u * u;
+            break;
+        case SHAPE_TIES:
+            x[i] = floorf(u * 4.0f);
+            break;
+        case SHAPE_EQUAL:
+            x[i] = 1.0f;
+            break;
+        case SHAPE_RISING:
+            x[i] = 8.0f * (float)i / (float)n;
+            break;
+        case SHAPE_FALLING:
+            x[i] = -8.0f * (float)i / (float)n;
+            break;
+        case SHAPE_HOLES:
+            x[i] = u < 0.4f ? NAN : u < 0.8f ? -INFINITY : 5.0f * u;
+            break;
+        default:
+            x[i] = u;
+        }
+    }
+}
+
+/* The same tokens as a full sort, for the same random numbers. With all candidates in play their order is
+ * free, so only what top-k or top-p leaves is compared. */
+static void test_definition(void **state)
+{
+    enum { MOST = 3000 };
+    static const uint32_t sizes[] = {1, 2, 11, 12, 13, 14, 100, 640, MOST};
+    static const float ps[] = {0.0f, 0.1f, 0.5f, 0.9f, 0.999f, 1.0f};
+    static float x[MOST];
+    uint64_t random = 3;
+
+    (void)state;
+    for (int again = 0; again < 3; again++)
+        for (size_t at = 0; at < BN_COUNT(sizes) * SHAPES; at++) {
+            uint32_t n = sizes[at % BN_COUNT(sizes)];
+            const uint32_t ks[] = {0, 1, 2, 10, 46, 47, n / 2, n - 1, n, n + 7};
+            fill(x, n, (enum shape)(at / BN_COUNT(sizes)), &random);
+            x[(uint32_t)(bn_random_uniform(&random) * n)] = 4.5f;
+            for (size_t i = 0; i < BN_COUNT(ks) * BN_COUNT(ps); i++) {
+                struct bn_sample_options o = {.temperature = i % 7 ? 1.0f : 0.05f,
+                                              .top_k = ks[i / BN_COUNT(ps)],
+                                              .top_p = ps[i % BN_COUNT(ps)],
+                                              .seed = i + 100 * at};
+                if (o.top_p >= 1.0f && (o.top_k == 0 || o.top_k >= n))
+                    continue;
+                struct bn_sampler s = open_sampler(o, n);
+                uint64_t twin = o.seed;
+                for (int draw = 0; draw < 4; draw++)
+                    assert_int_equal(bn_sample(&s, x), by_definition(&o, &twin, x, n));
+                bn_sampler_close(&s);
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_generator),       cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_frequencies),     cmocka_unit_test(test_seed),
         cmocka_unit_test(test_no_distribution), cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_definition),
     };
 
     bn_kernels_init(&kernels, 0);
