@@ -160,6 +160,7 @@ void bn_bench_print_json(FILE *f, const struct bn_bench *b)
     cJSON_AddStringToObject(m, "name", model->name);
     cJSON_AddStringToObject(m, "format", model->format);
     cJSON_AddNumberToObject(m, "weight_bytes", (double)model->weight_bytes);
+    cJSON_AddStringToObject(o, "kv", bn_kv_type_name(b->engines[0].kv));
     cJSON_AddStringToObject(o, "cpu", b->engines[0].cpu_used);
     cJSON *results = cJSON_AddArrayToObject(o, "results");
     for (size_t i = 0; i < b->n_results; i++) {

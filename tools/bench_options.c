@@ -18,6 +18,7 @@ enum key {
     KEY_THREADS = 't',
     KEY_KERNELS = 256,
     KEY_CPU,
+    KEY_KV,
     KEY_STAGES,
     KEY_JSON,
     KEY_MD,
@@ -33,6 +34,7 @@ static const struct argp_option table[] = {
     {0, 0, 0, 0, "How to run; repetitions of all combinations take turns:", 2},
     {"threads", KEY_THREADS, "LIST", 0, "default: the physical cores that this process may use", 0},
     {"kernels", KEY_KERNELS, "NAMES", 0, "kernels with commas (default auto); list lists", 0},
+    {"kv", KEY_KV, "TYPE", 0, "f16 (default) or int8: keys and values of the context; list lists", 0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},
     {0, 0, 0, 0, "What to print:", 3},
     {"stages", KEY_STAGES, 0, 0, "the stages of each test against the machine's limits", 0},
@@ -148,6 +150,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_CPU:
         o->cpu = arg;
+        return 0;
+    case KEY_KV:
+        o->kv = arg;
+        o->list_kv = strcmp(arg, "list") == 0;
         return 0;
     case KEY_STAGES:
         return o->stages = true, 0;

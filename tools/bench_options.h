@@ -19,6 +19,7 @@ struct bn_bench_names {
 
 struct bn_bench_options {
     const char *model;                        /* NULL = built in */
+    const char *kv;                           /* a name of bn_engine_kv; NULL = f16 */
     const char *cpu;                          /* NULL = all that the machine has */
     struct bn_bench_numbers prompts, decodes; /* tokens; n = 0: not given; a 0 in it: none */
     struct bn_bench_numbers depths;           /* positions in the cache; at least one */
@@ -26,7 +27,7 @@ struct bn_bench_options {
     struct bn_bench_names kernels;            /* at least one */
     uint32_t repetitions;
     bool stages, json, md;
-    bool list_kernels, list_cpu; /* asked for by the word `list` */
+    bool list_kernels, list_cpu, list_kv; /* asked for by the word `list` */
 };
 
 /* Options win over the environment. A wrong command line ends the program with status 2 and a line on stderr,

@@ -117,9 +117,10 @@ static void print_head(FILE *f, const struct bn_bench *b, bool md)
     const struct bn_model *m = &e->model;
     const char *end = md ? "  \n" : "\n";
 
-    fprintf(f, "%s%s%s (%s, %.1f MB of weights); cpu %s; %u repetition%s%s", *m->name ? m->name : "model",
-            md ? " " : "  ", b->options->model ? b->options->model : BN_BUILTIN_LABEL, m->format,
-            (double)m->weight_bytes / 1e6, e->cpu_used, b->options->repetitions,
+    fprintf(f, "%s%s%s (%s, %.1f MB of weights); kv %s, cpu %s; %u repetition%s%s",
+            *m->name ? m->name : "model", md ? " " : "  ",
+            b->options->model ? b->options->model : BN_BUILTIN_LABEL, m->format,
+            (double)m->weight_bytes / 1e6, bn_kv_type_name(e->kv), e->cpu_used, b->options->repetitions,
             b->options->repetitions == 1 ? "" : "s", end);
     for (size_t i = 0; i < b->options->threads.n; i++) {
         const struct bn_limits *l = &b->limits[i];

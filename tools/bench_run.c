@@ -216,8 +216,11 @@ static int choose(struct bn_bench *b, struct bn_err *err)
     b->n_engines = o->kernels.n;
     b->engines = bn_xcalloc(b->n_engines, sizeof *b->engines);
     for (size_t i = 0; i < b->n_engines; i++) {
-        struct bn_engine_options names = {
-            .model = o->model, .kernel = o->kernels.v[i], .cpu = o->cpu, .threads = most_threads(o)};
+        struct bn_engine_options names = {.model = o->model,
+                                          .kernel = o->kernels.v[i],
+                                          .kv = o->kv,
+                                          .cpu = o->cpu,
+                                          .threads = most_threads(o)};
         if (bn_engine_choose(&b->engines[i], &names, err) != 0)
             return -1;
         if (strcmp(o->kernels.v[i], "mock") == 0)

@@ -33,8 +33,8 @@ bench -r 1 -p 0 -n 2 >out.txt 2>&1
 check "-p 0 leaves prompts out" bash -c '! grep -q ^pp out.txt && grep -q "^tg2 " out.txt'
 bench -r 1 -p 2,2,0 -n 0 >out.txt 2>&1
 [ "$(grep -c '^pp2 ' out.txt)" = 1 ] && ! grep -q ^tg out.txt && ok "-n 0 leaves decoding out" || not_ok "-n 0 leaves decoding out" "$(cat out.txt)"
-bench -r 1 -p 2 -n 2 --cpu c >out.txt 2>&1
-check "plain C" grep -q 'cpu c;' out.txt
+bench -r 1 -p 2 -n 2 --cpu c --kv int8 >out.txt 2>&1
+check "plain C, int8 keys and values" grep -q 'kv int8, cpu c;' out.txt
 BNPROF_MODEL=$root/tests/data/stories260k-f32.gguf bench -r 1 -p 8 -n 8 >out.txt 2>&1
 check "float weights" grep -Eq '^tg8 +[0-9]+ +f32 .* in cache$' out.txt
 
@@ -72,6 +72,7 @@ fails "a word in a list" 2 "-p: 'x' is not a whole number from 0" bench -p 1,x
 fails "an empty item" 2 "-n: '' is not a whole number" bench -n 1,,2
 fails "no threads" 2 "--threads: '0' is not a whole number from 1 to 256" bench --threads 0
 fails "an unknown kernel" 2 "--kernels: 'tl9' is none of auto, i2s" bench --kernels i2s,tl9
+fails "an unknown key and value type" 2 "--kv: 'f8' is neither f16 nor int8" bench --kv f8
 fails "an unknown CPU flag" 2 "--cpu: this machine has no 'avx9'" bench --cpu avx9
 fails "nothing to measure" 2 "nothing is left to measure" bench -p 0 -n 0
 fails "two formats" 2 "--json and --md: one of them" bench --json --md
@@ -83,6 +84,7 @@ fails "no such file" 1 "nowhere.gguf: No such file" bench --model nowhere.gguf
 fails "more than the context" 1 "pp257 needs a context of 257 tokens, the model's is 256" bench -p 257
 fails "deeper than the context" 1 "tg8 @ d250 needs a context of 258 tokens, the model's is 256" bench -p 0 -n 8 -d 250
 check "kernel list" bash -c '"$BNPROF" bench --kernels list | grep -q ^mock'
+check "key and value types" bash -c '[ "$("$BNPROF" bench --kv list)" = "$("$BNPROF" run --kv list)" ]'
 check "CPU list" bash -c '[ "$("$BNPROF" bench --cpu list)" = "$("$BNPROF" run --cpu list)" ]'
 
 # ---- ^C ----
