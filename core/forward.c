@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/attention.h"
+#include "core/block.h"
 #include "core/linear.h"
 #include "core/norm.h"
 #include "core/scope.h"
@@ -31,7 +32,10 @@ static void embed_columns(void *arg, size_t begin, size_t end, unsigned worker)
     for (size_t c = begin; c < end; c++) {
         size_t at = (size_t)a->tokens[c] * e->k;
         float *x = a->s->x + c * e->k;
-        if (e->type == BN_TYPE_F16)
+        if (e->layout == BN_LAYOUT_FILE)
+            bn_block_to_f32(a->s->kernels, e->type,
+                            (const uint8_t *)e->data + a->tokens[c] * bn_weight_row_bytes(e), x, e->k);
+        else if (e->type == BN_TYPE_F16)
             a->s->kernels->f16_to_f32((const uint16_t *)e->data + at, x, e->k);
         else if (e->type == BN_TYPE_BF16)
             a->s->kernels->bf16_to_f32((const uint16_t *)e->data + at, x, e->k);
@@ -48,7 +52,9 @@ static void embedding_lookup(struct bn_session *s, const uint32_t *tokens, size_
 
     bn_scope_count(bytes, 0);
     bn_scope_demand(n * bn_weight_row_bytes(e), 0);
-    if (e->type != BN_TYPE_F32)
+    if (e->layout == BN_LAYOUT_FILE)
+        s->kernel_calls[bn_block_of(e->type)->to_f32] += n;
+    else if (e->type != BN_TYPE_F32)
         s->kernel_calls[e->type == BN_TYPE_F16 ? BN_KERNEL_f16_to_f32 : BN_KERNEL_bf16_to_f32] += n;
     bn_pool_run(s->pool, embed_columns, &(struct columns){.s = s, .tokens = tokens}, n, 1, bytes);
 }

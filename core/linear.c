@@ -7,6 +7,7 @@
 
 #include <assert.h>
 
+#include "core/block.h"
 #include "kernels/pack.h"
 
 enum {
@@ -14,13 +15,31 @@ enum {
     FLOAT_TILE_BYTES = 64 * 1024 /* of float weights that stay in the cache while the columns pass */
 };
 
+/* What a product takes its activations as. */
+enum input { INPUT_FLOAT, INPUT_I8, INPUT_Q8_0, INPUT_Q8_K };
+
 struct job {
     struct bn_session *s;
     const struct bn_product *products;
     size_t n_products;
     const float *x; /* [n][k] */
     size_t n, k;
+    size_t product; /* whose kind of activations is being made */
 };
+
+static enum input input_of(const struct bn_weight *w)
+{
+    if (w->layout == BN_LAYOUT_FLOAT)
+        return INPUT_FLOAT;
+    if (bn_weight_is_ternary(w))
+        return INPUT_I8;
+    return bn_block_of(w->type)->elements == BN_BLOCK ? INPUT_Q8_0 : INPUT_Q8_K;
+}
+
+static const struct bn_q8 *block_input(const struct bn_session *s, const struct bn_weight *w)
+{
+    return input_of(w) == INPUT_Q8_0 ? &s->q8_0 : &s->q8_k;
+}
 
 /* ---- activations to int8 ---- */
 
@@ -37,14 +56,36 @@ static void quantize_rows(void *arg, size_t begin, size_t end, unsigned worker)
     }
 }
 
+static void quantize_blocks(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct job *job = arg;
+    const struct bn_weight *w = job->products[job->product].w;
+
+    (void)worker;
+    for (size_t c = begin; c < end; c++) {
+        struct bn_q8 out = bn_block_column(w->type, block_input(job->s, w), c, job->k);
+        bn_block_quantize(job->s->kernels, w->type, job->x + c * job->k, &out, job->k);
+    }
+}
+
+/* Once for every kind of codes that a product takes. */
 static void quantize(struct job *job)
 {
     BN_SCOPE(QUANTIZE_ACTIVATIONS);
     uint64_t bytes = job->n * job->k * (sizeof(float) + 1);
+    unsigned done = 1u << INPUT_FLOAT;
 
-    bn_scope_count(bytes, 2 * (uint64_t)job->n * job->k);
-    job->s->kernel_calls[BN_KERNEL_i8_quantize] += job->n;
-    bn_pool_run(job->s->pool, quantize_rows, job, job->n, 1, bytes);
+    for (job->product = 0; job->product < job->n_products; job->product++) {
+        const struct bn_weight *w = job->products[job->product].w;
+        enum input input = input_of(w);
+        if (done >> input & 1)
+            continue;
+        done |= 1u << input;
+        bn_scope_count(bytes, 2 * (uint64_t)job->n * job->k);
+        job->s->kernel_calls[input == INPUT_I8 ? BN_KERNEL_i8_quantize : bn_block_of(w->type)->quantize] +=
+            job->n;
+        bn_pool_run(job->s->pool, input == INPUT_I8 ? quantize_rows : quantize_blocks, job, job->n, 1, bytes);
+    }
 }
 
 /* ---- one matrix, rows begin … end-1 ---- */
@@ -81,6 +122,17 @@ static void multiply_ternary(const struct job *job, const struct bn_product *p, 
             finish(w, out, r, n_rows);
         }
     }
+}
+
+static void multiply_blocks(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
+{
+    const struct bn_weight *w = p->w;
+    const uint8_t *rows = (const uint8_t *)w->packed + begin * bn_weight_row_bytes(w); /* in tiles, too */
+
+    bn_block_product(job->s->kernels, w->type, rows, block_input(job->s, w), p->out + begin, w->n_rows,
+                     end - begin, w->k, job->n);
+    for (size_t c = 0; c < job->n; c++)
+        finish(w, p->out + c * w->n_rows + begin, begin, end - begin);
 }
 
 static void gemv(const struct bn_kernels *k, const struct bn_weight *w, size_t row, size_t n_rows,
@@ -130,7 +182,10 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
         size_t from = begin > first ? begin : first, to = bn_min_size(end, after);
         if (from < to) {
             size_t row = (from - first) * UNIT, row_end = bn_min_size((to - first) * UNIT, p->w->n_rows);
-            if (p->w->layout != BN_LAYOUT_FLOAT)
+            assert(p->w->layout != BN_LAYOUT_FILE);
+            if (p->w->layout == BN_LAYOUT_BLOCKS)
+                multiply_blocks(job, p, row, row_end);
+            else if (p->w->layout != BN_LAYOUT_FLOAT)
                 multiply_ternary(job, p, row, row_end, worker);
             else
                 multiply_float(job, p, row, row_end);
@@ -142,18 +197,20 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
 /* Weights are read once a call, inputs once, outputs written once; a multiply-add is two operations. */
 static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
 {
-    bool ternary = w->layout != BN_LAYOUT_FLOAT;
-    uint64_t rows = w->n_rows, in = ternary ? 1 : sizeof(float);
+    bool ternary = bn_weight_is_ternary(w), codes = w->layout != BN_LAYOUT_FLOAT;
+    uint64_t rows = w->n_rows, in = codes ? 1 : sizeof(float);
 
     bn_scope_count(rows * bn_weight_row_bytes(w) + n * (w->k * in + rows * sizeof(float)),
                    2 * n * rows * w->k);
-    bn_scope_demand(rows * bn_weight_row_bytes(w), ternary ? n * rows * w->k : 0);
+    bn_scope_demand(rows * bn_weight_row_bytes(w), codes ? n * rows * w->k : 0);
     if (ternary) {
         if (w->layout == BN_LAYOUT_I2S)
             s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
         else
             s->kernel_calls[n == 1 ? BN_KERNEL_qk256_gemv : BN_KERNEL_qk256_gemm]++;
         s->kernel_calls[BN_KERNEL_i32_scale] += n;
+    } else if (w->layout == BN_LAYOUT_BLOCKS) {
+        s->kernel_calls[n == 1 ? bn_block_of(w->type)->gemv : bn_block_of(w->type)->gemm]++;
     } else if (w->type == BN_TYPE_F32) {
         s->kernel_calls[BN_KERNEL_f32_gemv] += n;
     } else {
@@ -164,7 +221,7 @@ static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
 bool bn_linear_takes_codes(const struct bn_product *products, size_t n_products)
 {
     for (size_t i = 0; i < n_products; i++) {
-        if (products[i].w->layout == BN_LAYOUT_FLOAT)
+        if (input_of(products[i].w) != INPUT_I8)
             return false;
     }
     return true;
@@ -173,16 +230,16 @@ bool bn_linear_takes_codes(const struct bn_product *products, size_t n_products)
 void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_product *products,
                size_t n_products, const float *x, size_t n)
 {
-    struct job job = {s, products, n_products, x, n, products[0].w->k};
+    struct job job = {s, products, n_products, x, n, products[0].w->k, 0};
     uint64_t cost = 0;
     size_t n_units = 0;
-    bool ternary = false;
+    bool codes = false;
 
     assert(x || bn_linear_takes_codes(products, n_products));
     assert(n >= 1 && n <= s->n_batch);
     for (size_t i = 0; i < n_products; i++)
-        ternary |= products[i].w->layout != BN_LAYOUT_FLOAT;
-    if (ternary && x)
+        codes |= products[i].w->layout != BN_LAYOUT_FLOAT;
+    if (codes && x)
         quantize(&job);
     bn_scope_enter(stage);
     for (size_t i = 0; i < n_products; i++) {

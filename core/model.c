@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/block.h"
+
 /* ---- tensors ---- */
 
 static const struct bn_tensor *find(struct bn_model_loader *l, const char *name)
@@ -39,7 +41,7 @@ static int check_shape(struct bn_model_loader *l, const struct bn_tensor *t, con
 
 static int check_type(struct bn_model_loader *l, const struct bn_tensor *t, const char *name, bool ternary)
 {
-    size_t align = 1; /* a ternary tensor's scale is read bytewise */
+    size_t align = 1; /* codes and their scales are read bytewise */
 
     switch (t->type) {
     case BN_TYPE_F32:
@@ -53,10 +55,13 @@ static int check_type(struct bn_model_loader *l, const struct bn_tensor *t, cons
         if (ternary)
             break;
         /* fall through */
-    default:;
+    default:
+        if (bn_block_of(t->type))
+            break;
         const char *type = bn_type_name(t->type);
         return bn_err_set(l->err, "%s: tensor %s: type %s is not supported (%sF16, F32 or BF16 expected)",
-                          l->gguf->path, name, type ? type : "unknown", ternary ? "I2_S, " : "");
+                          l->gguf->path, name, type ? type : "unknown",
+                          ternary ? "I2_S, Q8_0, Q6_K, Q4_K, Q4_0, " : "Q8_0, Q6_K, Q4_K, Q4_0, ");
     }
     if ((uintptr_t)t->data % align != 0)
         return bn_err_set(l->err, "%s: tensor %s: data not aligned to %zu bytes", l->gguf->path, name, align);
@@ -119,7 +124,9 @@ static int read_matrix(struct bn_model_loader *l, const char *stem, uint32_t k, 
     *w = (struct bn_weight){
         .data = t->data, .type = t->type, .n_rows = n_rows, .k = k, .scale = 1.0f, .extra_scale = 1.0f};
     w->packed = t->data;
-    w->layout = t->type == BN_TYPE_I2_S ? BN_LAYOUT_QK256 : BN_LAYOUT_FLOAT;
+    w->layout = t->type == BN_TYPE_I2_S ? BN_LAYOUT_QK256
+                : bn_block_of(t->type)  ? BN_LAYOUT_FILE
+                                        : BN_LAYOUT_FLOAT;
     w->size_bytes = t->size_bytes;
     return t->type == BN_TYPE_I2_S ? read_scale(l, t, name, w) : 0;
 }
@@ -257,7 +264,7 @@ static void summarise(struct bn_model *m)
         m->format = "f32";
         break;
     default:
-        m->format = "i2s";
+        m->format = bn_block_of(first->gate.type) ? bn_block_of(first->gate.type)->name : "i2s";
     }
     if (bn_model_is_ternary(m))
         m->format = "i2s";

@@ -18,9 +18,11 @@ enum bn_rope {
 
 /* How a weight matrix lies in the memory that the products read. */
 enum bn_layout {
-    BN_LAYOUT_FLOAT, /* rows as in the file: F16, BF16 or F32 */
-    BN_LAYOUT_QK256, /* ternary rows as in the file */
-    BN_LAYOUT_I2S,   /* ternary, in tiles (kernels/pack.h) */
+    BN_LAYOUT_FLOAT,  /* rows as in the file: F16, BF16 or F32 */
+    BN_LAYOUT_FILE,   /* rows of blocks as in the file: for look-ups; products need tiles */
+    BN_LAYOUT_BLOCKS, /* blocks in tiles (kernels/block_slots.h) */
+    BN_LAYOUT_QK256,  /* ternary rows as in the file; ternary are all from here on */
+    BN_LAYOUT_I2S,    /* ternary, in tiles (kernels/pack.h) */
 };
 
 /* One weight matrix: [n_rows][k], k contiguous in the file. */
@@ -28,7 +30,7 @@ struct bn_weight {
     const void *data;   /* in the file */
     const void *packed; /* in the order of `layout`: data itself, or what bn_model_prepare made of it */
     enum bn_layout layout;
-    uint32_t type; /* BN_TYPE_I2_S (k a multiple of 128), BN_TYPE_F16, BN_TYPE_BF16 or BN_TYPE_F32 */
+    uint32_t type; /* BN_TYPE_I2_S (k a multiple of 128), F16, BF16, F32 or a block format's (core/block.h) */
     uint32_t n_rows, k;
     float scale;       /* of an I2_S tensor: finite, > 0; else 1 */
     float extra_scale; /* the one element of a `.scale` tensor, applied after scale; 1 = there is none */
@@ -51,7 +53,7 @@ struct bn_layer {
 struct bn_model {
     struct bn_gguf gguf;
     const char *arch, *name; /* general.architecture, general.name ("" = none) */
-    const char *format;      /* of the projections, as in file names: "i2s", "f16", "bf16", "f32" */
+    const char *format;      /* of the projections, as in file names: "i2s", "f16", "q4_k", … */
     enum bn_activation activation;
     enum bn_rope rope;
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
@@ -71,9 +73,9 @@ struct bn_model {
 };
 
 /* Load a file, or bytes that stay valid until close (`label` stands for the path in messages). Every weight
- * has the layout of the file: ready to run, but faster once prepared (core/prepare.h). Architectures:
- * bitnet-b1.58, bitnet-25, bitnet, llama. 0, or -1 with one line: file, key or tensor, what was found and
- * what was expected. */
+ * has the layout of the file: ready to run unless it has block formats, but faster once prepared
+ * (core/prepare.h). Architectures: bitnet-b1.58, bitnet-25, bitnet, llama. 0, or -1 with one line: file, key
+ * or tensor, what was found and what was expected. */
 int bn_model_load(struct bn_model *model, const char *path, struct bn_err *err);
 int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, const char *label,
                          struct bn_err *err);
@@ -86,9 +88,17 @@ bool bn_model_is_ternary(const struct bn_model *model);
 /* One embedding row is this many bytes, and so is a row of lm_head. */
 static inline uint64_t bn_weight_row_bytes(const struct bn_weight *w)
 {
-    uint64_t k = w->k;
+    uint64_t bytes = 0;
 
-    return w->type == BN_TYPE_I2_S ? k / 4 : w->type == BN_TYPE_F32 ? k * 4 : k * 2;
+    if (w->type == BN_TYPE_I2_S)
+        return w->k / 4;
+    bn_type_bytes(w->type, w->k, 1, &bytes);
+    return bytes;
+}
+
+static inline bool bn_weight_is_ternary(const struct bn_weight *w)
+{
+    return w->layout >= BN_LAYOUT_QK256;
 }
 
 #endif

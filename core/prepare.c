@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/block.h"
 #include "kernels/pack.h"
 
 enum {
@@ -95,35 +96,45 @@ static void do_pieces(void *arg, size_t begin, size_t end, unsigned worker)
             }
             from = buffer;
         }
-        job->kernels->i2s_pack(from, p->to + at, p->n_rows, p->w->k);
+        if (p->w->type == BN_TYPE_I2_S)
+            job->kernels->i2s_pack(from, p->to + at, p->n_rows, p->w->k);
+        else
+            bn_block_pack(job->kernels, p->w->type, from, p->to + at, p->n_rows, p->w->k);
     }
 }
 
 /* ---- the model ---- */
 
-static size_t packed_bytes(const struct bn_weight *w)
+/* Does the matrix get tiles? Ternary ones where that is asked for, blocks always. */
+static bool packs(const struct bn_weight *w, enum bn_layout ternary)
 {
-    return bn_round_up(bn_pack_i2s_bytes(w->n_rows, w->k), 64);
+    return w->type == BN_TYPE_I2_S ? ternary == BN_LAYOUT_I2S : w->layout == BN_LAYOUT_FILE;
 }
 
-static void matrices(struct bn_layer *l, struct bn_weight *all[MATRICES_A_LAYER])
+static size_t packed_bytes(const struct bn_weight *w)
 {
+    return bn_round_up(bn_round_up(w->n_rows, BN_TILE_ROWS) * bn_weight_row_bytes(w), 64);
+}
+
+/* All matrices that products use: layer by layer, then the output matrix; NULL behind them. */
+static struct bn_weight *matrix(struct bn_model *m, size_t i)
+{
+    if (i >= (size_t)m->n_layer * MATRICES_A_LAYER)
+        return i == (size_t)m->n_layer * MATRICES_A_LAYER ? &m->lm_head : NULL;
+    struct bn_layer *l = &m->layers[i / MATRICES_A_LAYER];
     struct bn_weight *in_order[] = {&l->q, &l->k, &l->v, &l->output, &l->gate, &l->up, &l->down};
 
-    memcpy(all, in_order, sizeof in_order);
+    return in_order[i % MATRICES_A_LAYER];
 }
 
 /* Room for all tiles, in huge pages where there are such: a product reads megabytes in sequence. */
-static int allocate(struct bn_model *m, struct bn_err *err)
+static int allocate(struct bn_model *m, enum bn_layout ternary, struct bn_err *err)
 {
-    struct bn_weight *all[MATRICES_A_LAYER];
+    const struct bn_weight *w;
     size_t total = 0;
 
-    for (uint32_t i = 0; i < m->n_layer; i++) {
-        matrices(&m->layers[i], all);
-        for (int w = 0; w < MATRICES_A_LAYER; w++)
-            total += all[w]->type == BN_TYPE_I2_S ? packed_bytes(all[w]) : 0;
-    }
+    for (size_t i = 0; (w = matrix(m, i)); i++)
+        total += packs(w, ternary) ? packed_bytes(w) : 0;
     if (total == 0)
         return 0;
     void *p = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -149,25 +160,19 @@ int bn_model_prepare(struct bn_model *m, const struct bn_kernels *kernels, struc
                      enum bn_layout ternary, struct bn_err *err)
 {
     struct job job = {.kernels = kernels, .map = &m->gguf.map};
+    struct bn_weight *w;
     size_t used = 0;
 
     job.page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     job.read_in = fits_memory(m->gguf.map.n);
-    if (ternary == BN_LAYOUT_I2S && allocate(m, err) != 0)
+    if (allocate(m, ternary, err) != 0)
         return -1;
-    for (uint32_t i = 0; i < m->n_layer; i++) {
-        struct bn_weight *all[MATRICES_A_LAYER];
-        matrices(&m->layers[i], all);
-        for (int w = 0; w < MATRICES_A_LAYER; w++) {
-            bool pack = m->packed && all[w]->type == BN_TYPE_I2_S;
-            uint8_t *to = pack ? (uint8_t *)m->packed + used : NULL;
-            add_pieces(&job, all[w], to);
-            used += pack ? packed_bytes(all[w]) : 0;
-        }
+    for (size_t i = 0; (w = matrix(m, i)); i++) {
+        add_pieces(&job, w, packs(w, ternary) ? (uint8_t *)m->packed + used : NULL);
+        used += packs(w, ternary) ? packed_bytes(w) : 0;
     }
-    add_pieces(&job, &m->embedding, NULL);
     if (m->lm_head.data != m->embedding.data)
-        add_pieces(&job, &m->lm_head, NULL);
+        add_pieces(&job, &m->embedding, NULL);
     job.buffers = bn_xmalloc(bn_pool_threads(pool) * job.buffer_bytes + 1);
     bn_pool_run(pool, do_pieces, &job, job.n_pieces, 1, m->weight_bytes * 2);
     free(job.buffers);
@@ -179,7 +184,7 @@ int bn_model_prepare(struct bn_model *m, const struct bn_kernels *kernels, struc
         const struct piece *p = &job.pieces[i];
         if (p->to) {
             p->w->packed = p->to;
-            p->w->layout = BN_LAYOUT_I2S;
+            p->w->layout = p->w->type == BN_TYPE_I2_S ? BN_LAYOUT_I2S : BN_LAYOUT_BLOCKS;
         }
     }
     free(job.pieces);

@@ -32,17 +32,6 @@ static void rms_norm(const double *x, const double *g, double *y, uint32_t n, do
         y[i] = x[i] * r * g[i];
 }
 
-/* The nearest F16 value, ties to even: a multiple of 2^(exponent - 10), of 2^-24 at the least. */
-static double round_to_f16(double x)
-{
-    if (x == 0 || !isfinite(x))
-        return x;
-    int exponent = ilogb(x);
-    double unit = ldexp(1, (exponent < -14 ? -14 : exponent) - 10);
-    double y = nearbyint(x / unit) * unit;
-    return fabs(y) > 65504 ? copysign(INFINITY, x) : y;
-}
-
 /* Activations as the definition has them: s = 127 / max(1e-5, max|x|), codes round(x * s) with ties to even.
  * Both are defined on F32 values, so x is narrowed first. Returns s. */
 static float quantize(const double *x, int8_t *codes, uint64_t n)
@@ -90,6 +79,10 @@ static void product(const struct reference_matrix *w, const double *x, int8_t *c
 {
     if (w->type == BN_TYPE_I2_S) {
         ternary_product(w, x, codes, y);
+        return;
+    }
+    if (reference_is_block(w->type)) {
+        reference_block_product(w, x, codes, y);
         return;
     }
     for (uint64_t r = 0; r < w->rows; r++) {
@@ -145,8 +138,8 @@ static void attend(struct bn_reference *ref, uint32_t layer)
            *values = ref->v_cache + layer * ref->n_ctx * width;
 
     for (size_t i = 0; i < width; i++) {
-        keys[ref->pos * width + i] = ref->f16_cache ? round_to_f16(ref->k[i]) : ref->k[i];
-        values[ref->pos * width + i] = ref->f16_cache ? round_to_f16(ref->v[i]) : ref->v[i];
+        keys[ref->pos * width + i] = ref->f16_cache ? reference_round_to_f16(ref->k[i]) : ref->k[i];
+        values[ref->pos * width + i] = ref->f16_cache ? reference_round_to_f16(ref->v[i]) : ref->v[i];
     }
     for (uint32_t head = 0; head < m->n_head; head++) {
         const double *q = ref->q + (size_t)head * m->head_dim;

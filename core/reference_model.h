@@ -58,13 +58,33 @@ static inline double reference_from_f16(uint16_t h)
     return h & 0x8000 ? -magnitude : magnitude;
 }
 
-/* Value i of row r of a float matrix (F32, F16 or BF16), exact. */
+/* The nearest F16 value, ties to even: a multiple of 2^(exponent - 10), of 2^-24 at the least. */
+static inline double reference_round_to_f16(double x)
+{
+    if (x == 0 || !isfinite(x))
+        return x;
+    int exponent = ilogb(x);
+    double unit = ldexp(1, (exponent < -14 ? -14 : exponent) - 10);
+    double y = nearbyint(x / unit) * unit;
+    return fabs(y) > 65504 ? copysign(INFINITY, x) : y;
+}
+
+/* Block formats: is `type` one of them, what value i of row r is, y = w . x with x quantised block by block
+ * (codes: room for a block). */
+bool reference_is_block(uint32_t type);
+double reference_block_value(const struct reference_matrix *m, uint64_t r, uint64_t i);
+void reference_block_product(const struct reference_matrix *w, const double *x, int8_t *codes, double *y);
+
+/* Value i of row r of a matrix that is not ternary, exact. */
 static inline double reference_value(const struct reference_matrix *m, uint64_t r, uint64_t i)
 {
     uint64_t at = r * m->k + i;
     uint16_t half;
     uint32_t bits;
     float f;
+
+    if (reference_is_block(m->type))
+        return reference_block_value(m, r, i);
 
     if (m->type == BN_TYPE_F32) {
         memcpy(&f, m->data + 4 * at, sizeof f);

@@ -57,6 +57,12 @@ static void lay_out(struct bn_session *s, struct layout *l)
     s->codes = take(l, n * widest, sizeof *s->codes);
     s->act_scale = take(l, n, sizeof *s->act_scale);
     s->act_sum = take(l, n, sizeof *s->act_sum);
+    for (int i = 0; i < 2; i++) {
+        uint64_t blocks = n * (widest / (i ? BN_BLOCK_K : BN_BLOCK));
+        *(i ? &s->q8_k : &s->q8_0) =
+            (struct bn_q8){take(l, n * widest, sizeof(int8_t)), take(l, blocks, sizeof(float)),
+                           take(l, i ? blocks * 16 : blocks, sizeof(int16_t))};
+    }
     s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
     s->packed =
         take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof(float));

@@ -30,6 +30,8 @@ struct bn_session {
     uint32_t n_batch;     /* columns that one bn_forward takes */
     uint32_t n_past;      /* positions in the cache */
 
+    struct bn_q8 q8_0, q8_k; /* [n_batch][widest input]: activations for weights in blocks of 32 and of 256 */
+
     struct bn_kv_cache kv;
     float *rope_cos, *rope_sin; /* [n_ctx][n_rot / 2] */
 

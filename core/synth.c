@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
+#include "core/block.h"
+#include "kernels/cpu.h"
 
 /* docs/formats.md: the published models. */
 static const struct bn_synth_shape shapes[] = {
@@ -27,6 +28,8 @@ static const struct bn_synth_shape shapes[] = {
 
 enum {
     PIECE_BYTES = 4 << 20,
+    BLOCKS_BYTES = 272 * 144 * 105, /* whole blocks of every format: of 272 (8 x 34), 144 and 210 bytes … */
+    PIECE_SPARE = 272,              /* … and room for what the last few values take beyond a tensor's end */
     N_NORMAL = 1 << 16,
     I2S_TAIL_BYTES = 32,
 };
@@ -45,7 +48,8 @@ struct generator {
     uint64_t random, done_bytes, total_bytes;
     bool writing;  /* the first walk over the tensors writes their headers, the second their data */
     float *normal; /* [N_NORMAL] of mean 0 and deviation 1: a value is one of them, drawn by 16 random bits */
-    void *values;  /* [N_NORMAL] the same in a tensor's type and size */
+    void *values;  /* [N_NORMAL] the same in a tensor's type (blocks: F32) and size */
+    struct bn_kernels kernels; /* conversions: exact on every CPU */
     uint8_t *piece;
 };
 
@@ -104,21 +108,20 @@ static uint16_t bf16_of(float f)
 /* The table of normal values with the tensor's mean and deviation, in its type. Returns bytes a value. */
 static size_t prepare_values(struct generator *g, const struct plan *p)
 {
-    struct bn_kernels kernels;
+    bool is_float = p->type == BN_TYPE_F32 || bn_block_of(p->type);
     float *floats = g->values;
     uint16_t *halves = g->values;
 
-    bn_kernels_init(&kernels, 0);
     for (int i = 0; i < N_NORMAL; i++) {
         float value = (float)(p->mean + p->deviation * (double)g->normal[i]);
-        if (p->type == BN_TYPE_F32)
+        if (is_float)
             floats[i] = value;
         else if (p->type == BN_TYPE_BF16)
             halves[i] = bf16_of(value);
         else
-            kernels.f32_to_f16(&value, &halves[i], 1);
+            g->kernels.f32_to_f16(&value, &halves[i], 1);
     }
-    return p->type == BN_TYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+    return is_float ? sizeof(float) : sizeof(uint16_t);
 }
 
 /* Fill a piece with values, four from 64 random bits. */
@@ -146,6 +149,24 @@ static void fill_floats(struct generator *g)
     }
 }
 
+/* Blocks of values, n bytes of them. */
+static void fill_blocks(struct generator *g, uint32_t type, size_t n)
+{
+    const float *table = g->values;
+    float block[BN_BLOCK_K];
+    uint64_t bytes = 0;
+
+    bn_type_bytes(type, BN_COUNT(block), 1, &bytes);
+    for (size_t at = 0; at < n; at += bytes) {
+        for (size_t i = 0; i < BN_COUNT(block); i += 4) {
+            uint64_t bits = next_random(&g->random);
+            for (int j = 0; j < 4; j++, bits >>= 16)
+                block[i + j] = table[bits & 0xffff];
+        }
+        bn_block_encode(&g->kernels, type, block, g->piece + at, BN_COUNT(block));
+    }
+}
+
 /* Ternary codes: the sum of two random bits is 0, 1 or 2, and 1 (a weight of zero) half the time. */
 static void fill_codes(struct generator *g)
 {
@@ -165,9 +186,11 @@ static void write_values(struct generator *g, const struct plan *p, uint64_t siz
     size_t value_bytes = ternary ? 0 : prepare_values(g, p);
 
     while (left > 0) {
-        size_t n = bn_min_size((size_t)left, PIECE_BYTES);
+        size_t n = bn_min_size((size_t)left, bn_block_of(p->type) ? BLOCKS_BYTES : PIECE_BYTES);
         if (ternary)
             fill_codes(g);
+        else if (bn_block_of(p->type))
+            fill_blocks(g, p->type, n);
         else if (value_bytes == sizeof(float))
             fill_floats(g);
         else
@@ -298,16 +321,31 @@ static bool is_plain(uint32_t type)
     return type == BN_TYPE_F16 || type == BN_TYPE_BF16 || type == BN_TYPE_F32;
 }
 
+/* Are rows of k values whole blocks of the type? */
+static int check_blocks(const struct bn_synth_shape *s, uint32_t type, uint32_t k, struct bn_err *err)
+{
+    const struct bn_block *block = bn_block_of(type);
+
+    if (!block || k % block->elements == 0)
+        return 0;
+    return bn_err_set(err, "shape %s: rows of %u values, but %s needs multiples of %u; f16, bf16 or f32 fit",
+                      s->name, k, block->name, block->elements);
+}
+
 int bn_synth_check(const struct bn_synth *synth, struct bn_err *err)
 {
     const struct bn_synth_shape *s = synth->shape;
 
-    if (!is_plain(synth->etype))
-        return bn_err_set(err, "embeddings of type f16, bf16 or f32 expected");
-    if (is_plain(synth->wtype))
-        return 0;
+    if (!is_plain(synth->etype) && !bn_block_of(synth->etype))
+        return bn_err_set(err, "embeddings of type f16, bf16, f32 or a block format expected");
+    if (!is_plain(synth->wtype) && !bn_block_of(synth->wtype) && synth->wtype != BN_TYPE_I2_S)
+        return bn_err_set(err, "weights of type i2_s, f16, bf16, f32 or a block format expected");
+    if (check_blocks(s, synth->etype, s->n_embd, err) != 0 ||
+        check_blocks(s, synth->wtype, s->n_embd, err) != 0 ||
+        check_blocks(s, synth->wtype, s->n_ff, err) != 0)
+        return -1;
     if (synth->wtype != BN_TYPE_I2_S)
-        return bn_err_set(err, "weights of type i2_s, f16, bf16 or f32 expected");
+        return 0;
     if (s->n_embd % 128 != 0 || s->n_ff % 128 != 0)
         return bn_err_set(
             err, "shape %s: rows of %u and %u values, but i2_s needs multiples of 128; f16, bf16 or f32 fit",
@@ -326,7 +364,8 @@ int bn_synth_write(const char *path, const struct bn_synth *synth, struct bn_err
         return -1;
     g.normal = bn_xmalloc(N_NORMAL * sizeof(float));
     g.values = bn_xmalloc(N_NORMAL * sizeof(float));
-    g.piece = bn_xmalloc(PIECE_BYTES);
+    g.piece = bn_xmalloc(PIECE_BYTES + PIECE_SPARE);
+    bn_kernels_init(&g.kernels, bn_cpu_detect());
     fill_normal(g.normal);
     bn_synth_write_keys(g.writer, synth, g.n_vocab);
     walk(&g);

@@ -188,7 +188,16 @@ int bn_synth_n_vocab(const struct bn_synth *synth, uint32_t *n_vocab, struct bn_
 
 static uint32_t file_type(uint32_t wtype)
 {
-    return wtype == BN_TYPE_I2_S ? 40 : wtype == BN_TYPE_F16 ? 1 : wtype == BN_TYPE_BF16 ? 32 : 0;
+    static const struct {
+        uint32_t type, number;
+    } known[] = {{BN_TYPE_I2_S, 40}, {BN_TYPE_F16, 1},   {BN_TYPE_BF16, 32}, {BN_TYPE_Q4_0, 2},
+                 {BN_TYPE_Q8_0, 7},  {BN_TYPE_Q4_K, 14}, {BN_TYPE_Q6_K, 18}};
+
+    for (size_t i = 0; i < BN_COUNT(known); i++) {
+        if (known[i].type == wtype)
+            return known[i].number;
+    }
+    return 0;
 }
 
 static void put_u32(struct bn_gguf_writer *w, const char *arch, const char *name, uint32_t value)

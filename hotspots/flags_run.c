@@ -67,9 +67,9 @@ void bn_flag_mock_kernel(struct bn_profile *p, struct bn_flag *flag)
         "%s (%" PRIu64 " samples, %" PRIu64 " dispatches)", where, samples, dispatches);
 }
 
-static bool is_ternary(const struct bn_profile *p)
+static bool is_quantised(const struct bn_profile *p)
 {
-    static const char *const formats[] = {"i2s", "qk256", "tl1", "tl2"};
+    static const char *const formats[] = {"i2s", "qk256", "tl1", "tl2", "q8_0", "q6_k", "q4_k", "q4_0"};
 
     for (size_t i = 0; p->model.format && i < BN_COUNT(formats); i++)
         if (strcmp(p->model.format, formats[i]) == 0)
@@ -77,11 +77,16 @@ static bool is_ternary(const struct bn_profile *p)
     return false;
 }
 
-static bool is_ternary_kernel(const char *name)
+static bool is_quantised_kernel(const char *name)
 {
-    return (strncmp(name, "i2s_gem", 7) == 0 || strncmp(name, "tl1_", 4) == 0 ||
-            strncmp(name, "tl2_", 4) == 0 || strncmp(name, "qk256_", 6) == 0) &&
-           !contains_mock(name);
+    static const char *const families[] = {"i2s_gem",  "tl1_",     "tl2_",     "qk256_",
+                                           "q8_0_gem", "q6_k_gem", "q4_k_gem", "q4_0_gem"};
+
+    for (size_t i = 0; i < BN_COUNT(families); i++) {
+        if (strncmp(name, families[i], strlen(families[i])) == 0)
+            return !contains_mock(name);
+    }
+    return false;
 }
 
 /* The innermost function that is no inlined one. */
@@ -99,9 +104,9 @@ void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
     uint32_t decode = stage_of(p, "generate", "decode");
     uint64_t n = 0, hits = 0;
 
-    if (!p->run.known || !is_ternary(p)) {
+    if (!p->run.known || !is_quantised(p)) {
         bn_flag_unknown(p, flag,
-                        p->run.known ? "the model has no ternary weights" : "not a run of the engine");
+                        p->run.known ? "the model has no quantised weights" : "not a run of the engine");
         return;
     }
     for (size_t i = 0; decode != BN_NONE && i < p->n_samples; i++) {
@@ -110,7 +115,7 @@ void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
             continue;
         const struct bn_frame *f = leaf(p, s);
         n++;
-        hits += f && is_ternary_kernel(f->function);
+        hits += f && is_quantised_kernel(f->function);
     }
     if (n < ENOUGH_SAMPLES) {
         bn_flag_unknown(p, flag, "fewer than 100 samples in decode");
@@ -119,7 +124,7 @@ void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
     double value = 100.0 * (double)hits / (double)n;
     bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).high < flag->threshold, value,
                    "find out what computed the projections: real kernels take a good part of decode",
-                   "%" PRIu64 " of %" PRIu64 " decode samples are in ternary kernels", hits, n);
+                   "%" PRIu64 " of %" PRIu64 " decode samples are in kernels for quantised weights", hits, n);
 }
 
 /* Which samples the memory flags look at: what a run does again and again, not its loading. */

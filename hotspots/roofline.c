@@ -12,13 +12,18 @@ int bn_roofline_memory_bound(const struct bn_profile *p)
     return p->model.weight_bytes > p->limits.last_cache_bytes;
 }
 
-static bool is_ternary_projection(const struct bn_profile *p, uint32_t stage)
+/* Projections of models whose products are of int8. */
+static bool is_int8_projection(const struct bn_profile *p, uint32_t stage)
 {
+    static const char *const formats[] = {"i2s", "q8_0", "q6_k", "q4_k", "q4_0"};
     const char *name = p->stages[stage].name;
     size_t n = strlen(name);
 
-    return p->model.format && strcmp(p->model.format, "i2s") == 0 && n > 10 &&
-           strcmp(name + n - 10, "projection") == 0;
+    for (size_t i = 0; p->model.format && n > 10 && i < BN_COUNT(formats); i++) {
+        if (strcmp(p->model.format, formats[i]) == 0)
+            return strcmp(name + n - 10, "projection") == 0;
+    }
+    return false;
 }
 
 uint64_t bn_roofline_time_ns(const struct bn_profile *p, uint32_t stage)
@@ -48,7 +53,7 @@ static void add_stage(struct work *w, const struct bn_profile *p, uint32_t stage
     w->time_ns += bn_roofline_time_ns(p, stage);
     if (memory_bound == 1 && p->limits.read_bytes_per_s > 0)
         memory_ns = (double)s->bytes / p->limits.read_bytes_per_s * 1e9;
-    if (is_ternary_projection(p, stage) && p->limits.int8_macs_per_s > 0)
+    if (is_int8_projection(p, stage) && p->limits.int8_macs_per_s > 0)
         compute_ns = (double)s->ops / 2 / p->limits.int8_macs_per_s * 1e9;
     w->limit_ns += memory_ns > compute_ns ? memory_ns : compute_ns;
     if (memory_ns > 0 || compute_ns > 0)

@@ -21,13 +21,16 @@ struct options {
 static const struct {
     const char *name;
     int type;
-} types[] = {{"i2_s", BN_TYPE_I2_S}, {"f16", BN_TYPE_F16}, {"bf16", BN_TYPE_BF16}, {"f32", BN_TYPE_F32}};
+} types[] = {{"i2_s", BN_TYPE_I2_S}, {"f16", BN_TYPE_F16},   {"bf16", BN_TYPE_BF16}, {"f32", BN_TYPE_F32},
+             {"q8_0", BN_TYPE_Q8_0}, {"q6_k", BN_TYPE_Q6_K}, {"q4_k", BN_TYPE_Q4_K}, {"q4_0", BN_TYPE_Q4_0}};
 
 static const struct argp_option option_list[] = {
     {"shape", 's', "SHAPE", 0, "2b4t, large, 3b, 8b or tiny (list: what they are)", 0},
     {"output", 'o', "FILE", 0, "the GGUF file to write", 0},
-    {"wtype", 'w', "TYPE", 0, "projections: i2_s (default; 3b: f16), f16, bf16, f32", 0},
-    {"etype", 'e', "TYPE", 0, "embedding and output matrix: f16 (default), bf16, f32", 0},
+    {"wtype", 'w', "TYPE", 0, "projections: i2_s (default; 3b: f16), f16, bf16, f32, q8_0, q6_k, q4_k, q4_0",
+     0},
+    {"etype", 'e', "TYPE", 0, "embedding and output matrix: f16 (default), bf16, f32, q8_0, q6_k, q4_k, q4_0",
+     0},
     {"tokenizer", 't', "FILE", 0, "GGUF file whose vocabulary to copy (default: byte tokens and fillers)", 0},
     {"seed", 'S', "N", 0, "the same seed gives the same file (default 1)", 0},
     {0}};
@@ -40,7 +43,7 @@ static int parse_type(struct argp_state *state, const char *option, const char *
     for (size_t i = 0; i < BN_COUNT(types); i++)
         if (strcmp(types[i].name, arg) == 0)
             return types[i].type;
-    argp_error(state, "--%s %s: i2_s, f16, bf16 or f32 expected", option, arg);
+    argp_error(state, "--%s %s: i2_s, f16, bf16, f32, q8_0, q6_k, q4_k or q4_0 expected", option, arg);
     return -1;
 }
 

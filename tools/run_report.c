@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "core/block.h"
 #include "core/builtin.h"
 #include "core/scope.h"
 #include "core/utf8.h"
@@ -42,6 +43,8 @@ static const char *product_symbol(const struct bn_run_report *r)
         return r->kernels->symbol[BN_KERNEL_i2s_gemv];
     case BN_LAYOUT_QK256:
         return r->kernels->symbol[BN_KERNEL_qk256_gemv];
+    case BN_LAYOUT_BLOCKS:
+        return r->kernels->symbol[bn_block_of(w->type)->gemv];
     default:
         return r->kernels->symbol[w->type == BN_TYPE_F32   ? BN_KERNEL_f32_gemv
                                   : w->type == BN_TYPE_F16 ? BN_KERNEL_f16_gemv

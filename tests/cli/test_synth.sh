@@ -6,8 +6,8 @@
 check 'a tiny model' "$BNPROF" synth --shape tiny -o tiny.gguf
 check 'inspect finds no problem' bash -c '"$1" inspect tiny.gguf | grep -qx "  0 problems"' - "$BNPROF"
 check 'it runs' "$BNPROF" run --model tiny.gguf --prompt 'abc' --max-tokens 3 --greedy
-for wtype in f16 bf16 f32; do
-    for etype in f16 bf16 f32; do
+for wtype in f16 bf16 f32 q8_0 q4_k; do
+    for etype in f16 bf16 f32 q6_k q4_0; do
         "$BNPROF" synth --shape tiny --wtype $wtype --etype $etype -o m.gguf 2>err.txt
         check "$wtype weights, $etype embedding run" "$BNPROF" run --model m.gguf --prompt 'abc' --max-tokens 2 --greedy
     done
@@ -25,8 +25,8 @@ check 'the shapes are listed' bash -c '"$1" synth --shape list | grep -q "^2b4t 
 fails 'no shape' 2 '--shape expected' "$BNPROF" synth -o x.gguf
 fails 'no output' 2 '-o FILE expected' "$BNPROF" synth --shape tiny
 fails 'an unknown shape' 2 '--shape 4b' "$BNPROF" synth --shape 4b -o x.gguf
-fails 'an unknown type' 2 '--wtype q4_0' "$BNPROF" synth --shape tiny --wtype q4_0 -o x.gguf
-fails 'a ternary embedding' 2 'embeddings of type f16, bf16 or f32 expected' "$BNPROF" synth --shape tiny --etype i2_s -o x.gguf
+fails 'an unknown type' 2 '--wtype q5_0' "$BNPROF" synth --shape tiny --wtype q5_0 -o x.gguf
+fails 'a ternary embedding' 2 'embeddings of type f16, bf16, f32 or a block format expected' "$BNPROF" synth --shape tiny --etype i2_s -o x.gguf
 fails 'rows that i2_s cannot hold' 2 '8640 values, but i2_s needs multiples of 128' "$BNPROF" synth --shape 3b --wtype i2_s -o x.gguf
 fails 'a bad seed' 2 '--seed -1' "$BNPROF" synth --shape tiny --seed -1 -o x.gguf
 fails 'a folder that is not there' 1 '^bnprof: no/x.gguf: .*No such file' "$BNPROF" synth --shape tiny -o no/x.gguf

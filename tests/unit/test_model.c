@@ -365,10 +365,11 @@ static void test_bad_keys(void **state)
 static void test_bad_tensors(void **state)
 {
     (void)state;
-    refused(FILE_OF(.tensor = "blk.1.attn_q.weight", .type = BN_TYPE_Q4_K + 1, .ne0 = 256),
-            ": tensor blk.1.attn_q.weight: type Q4_K is not supported \\(I2_S, F16, F32 or BF16 expected\\)");
+    refused(FILE_OF(.tensor = "blk.1.attn_q.weight", .type = BN_TYPE_Q5_K + 1, .ne0 = 256),
+            ": tensor blk.1.attn_q.weight: type Q5_K is not supported \\(I2_S, Q8_0, .*F16, F32 or BF16 "
+            "expected\\)");
     refused(FILE_OF(.tensor = "token_embd.weight", .type = BN_TYPE_I2_S + 1),
-            ": tensor token_embd.weight: type I2_S is not supported \\(F16, F32 or BF16 expected\\)");
+            ": tensor token_embd.weight: type I2_S is not supported \\(Q8_0, .*F16, F32 or BF16 expected\\)");
     refused(FILE_OF(.tensor = "blk.0.attn_norm.weight", .type = BN_TYPE_F16 + 1),
             "type F16 is not supported \\(F32 exp");
     refused(FILE_OF(.tensor = "blk.1.ffn_down.weight", .missing = true),

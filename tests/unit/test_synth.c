@@ -3,6 +3,7 @@
  * stopped. */
 #include "core/synth.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "core/block.h"
 #include "core/tokenizer.h"
 
 static char folder[] = "/tmp/bnprof-test-synth.XXXXXX";
@@ -246,6 +248,45 @@ static bool stop_at_once(void *ctx, uint64_t done, uint64_t total)
     return false;
 }
 
+/* Blocks hold values of the deviation that floats have; the same file on every CPU is checkkernel's affair.
+ */
+static void test_blocks(void **state)
+{
+    static const uint32_t types[] = {BN_TYPE_F32, BN_TYPE_Q8_0, BN_TYPE_Q6_K, BN_TYPE_Q4_K, BN_TYPE_Q4_0};
+    struct bn_synth_shape shape = narrow;
+    struct bn_kernels kernels;
+    double expected = 0;
+
+    (void)state;
+    shape.n_embd = 256;
+    bn_kernels_init(&kernels, 0);
+    for (size_t t = 0; t < BN_COUNT(types); t++) {
+        struct bn_gguf g;
+        write_model(path, &(struct bn_synth){.shape = &shape, .wtype = types[t], .etype = types[t]});
+        open_model(&g, path);
+        const struct bn_tensor *tensor = bn_gguf_tensor(&g, "token_embd.weight");
+        size_t n = tensor->ne[0] * tensor->ne[1];
+        float *values = bn_xcalloc(n, sizeof *values);
+        assert_int_equal(tensor->type, types[t]);
+        if (types[t] == BN_TYPE_F32)
+            memcpy(values, tensor->data, n * sizeof *values);
+        else
+            bn_block_to_f32(&kernels, types[t], tensor->data, values, n);
+        double sum = 0, square = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += (double)values[i];
+            square += (double)values[i] * (double)values[i];
+        }
+        double deviation = sqrt(square / (double)n);
+        expected = t == 0 ? deviation : expected;
+        assert_true(fabs(deviation / expected - 1) < 0.02); /* 76,800 values: 0.3 % by chance */
+        assert_true(fabs(sum / (double)n) < 0.02 * deviation);
+        assert_int_equal(bn_gguf_tensor(&g, "blk.3.ffn_down.weight")->type, types[t]);
+        free(values);
+        bn_gguf_close(&g);
+    }
+}
+
 static void test_refused(void **state)
 {
     struct bn_synth synth = {.shape = bn_synth_shape("3b"), .wtype = BN_TYPE_I2_S, .etype = BN_TYPE_F16};
@@ -263,8 +304,11 @@ static void test_refused(void **state)
     synth.etype = BN_TYPE_I2_S;
     assert_int_equal(bn_synth_check(&synth, &err), -1);
     synth.etype = BN_TYPE_F32;
-    synth.wtype = BN_TYPE_Q8_0;
+    synth.wtype = BN_TYPE_Q5_0;
     assert_int_equal(bn_synth_check(&synth, &err), -1);
+    synth.wtype = BN_TYPE_Q4_K;
+    assert_int_equal(bn_synth_check(&synth, &err), -1);
+    assert_non_null(strstr(err.msg, "rows of 128 values, but q4_k needs multiples of 256"));
     synth.wtype = BN_TYPE_F32;
     assert_int_equal(bn_gguf_open_memory(&empty, no_keys, sizeof no_keys, "empty.gguf", &err), 0);
     synth.vocabulary = &empty;
@@ -317,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_copied_vocabulary),
         cmocka_unit_test(test_repeatable),
         cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_shapes),
     };
