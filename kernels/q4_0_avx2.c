@@ -99,9 +99,17 @@ void q4_0_encode_avx2(const float *x, uint8_t *w, size_t n)
 {
     for (size_t b = 0; b < n / BN_BLOCK; b++, x += BN_BLOCK, w += Q4_0_BYTES) {
         __m256 v[4];
-        float exact = first_of_size(x, BN_BLOCK, load_block(x, v)) / -8.0f;
-        uint16_t d = f16_from_float(exact);
-        const __m256 factor = _mm256_set1_ps(d & 0x7fff ? 1.0f / exact : 0.0f);
+        float exact;
+        uint16_t d;
+        __m256 factor;
+
+        load_block(x, v);
+        exact =
+            first_largest(x, BN_BLOCK, _mm256_max_ps(_mm256_max_ps(v[0], v[1]), _mm256_max_ps(v[2], v[3])),
+                          _mm256_min_ps(_mm256_min_ps(v[0], v[1]), _mm256_min_ps(v[2], v[3]))) /
+            -8.0f;
+        d = half_of(exact);
+        factor = _mm256_set1_ps(d & 0x7fff ? 1.0f / exact : 0.0f);
         const __m256i codes = to_bytes(code_of(v[0], factor), code_of(v[1], factor), code_of(v[2], factor),
                                        code_of(v[3], factor));
         const __m128i high = _mm_slli_epi16(_mm256_extracti128_si256(codes, 1), 4);

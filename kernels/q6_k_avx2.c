@@ -142,10 +142,10 @@ BN_INLINE __m256i quantized(const float *x, __m256 factor)
     return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-32.0f)), _mm256_set1_ps(31.0f)));
 }
 
-/* The codes of 32 values, two sub-blocks. */
-BN_INLINE __m256i two_sub_blocks(const float *x, float d, const int8_t *sc)
+/* The codes of 32 values, two sub-blocks with their factors. */
+BN_INLINE __m256i two_sub_blocks(const float *x, const float *factor)
 {
-    const __m256 f0 = _mm256_set1_ps(q6_k_factor(d, sc[0])), f1 = _mm256_set1_ps(q6_k_factor(d, sc[1]));
+    const __m256 f0 = _mm256_set1_ps(factor[0]), f1 = _mm256_set1_ps(factor[1]);
     const __m256i codes =
         to_bytes(quantized(x, f0), quantized(x + 8, f0), quantized(x + 16, f1), quantized(x + 24, f1));
 
@@ -163,24 +163,45 @@ BN_INLINE __m256i join_halves(__m256i low, __m256i high)
     return _mm256_or_si256(low_halves(low), _mm256_slli_epi16(low_halves(high), 4));
 }
 
+/* What q6_k_scales and q6_k_factor do, eight sub-blocks at a time: d and the scales into the block. */
+BN_INLINE void choose_scales(const float exact[16], uint8_t *w, float factor[16])
+{
+    const __m256 e[2] = {_mm256_loadu_ps(exact), _mm256_loadu_ps(exact + 8)}, zero = _mm256_setzero_ps();
+    float max = first_largest(exact, 16, _mm256_max_ps(e[0], e[1]), _mm256_min_ps(e[0], e[1]));
+    uint16_t d = half_of(max / -128.0f);
+    const __m256 to_code = _mm256_set1_ps(d & 0x7fff ? -128.0f / max : 0.0f);
+    const __m256 d_all = _mm256_set1_ps(float_of_half(d));
+    __m256i sc[2];
+
+    BN_UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256 scale, inverse;
+
+        sc[i] = _mm256_min_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(e[i], to_code)), _mm256_set1_epi32(127));
+        scale = _mm256_mul_ps(d_all, _mm256_cvtepi32_ps(sc[i]));
+        inverse = _mm256_div_ps(_mm256_set1_ps(1.0f), scale);
+        _mm256_storeu_ps(factor + 8 * i, _mm256_and_ps(inverse, _mm256_cmp_ps(scale, zero, _CMP_NEQ_OQ)));
+    }
+    store_f16(w + Q6_K_D, d);
+    _mm_storeu_si128((__m128i *)(void *)(w + Q6_K_SCALES),
+                     _mm256_castsi256_si128(to_bytes(sc[0], sc[1], sc[0], sc[1])));
+}
+
 BN_INLINE void encode_block(const float *x, uint8_t *w)
 {
-    float exact[16], d;
-    int8_t sc[16];
+    float exact[16], factor[16];
 
     for (size_t j = 0; j < 16; j++) {
-        const float *v = x + 16 * j;
-        float max = max8(_mm256_max_ps(abs8(_mm256_loadu_ps(v)), abs8(_mm256_loadu_ps(v + 8))));
-        exact[j] = first_of_size(v, 16, max) / -32.0f;
+        const __m256 a = _mm256_loadu_ps(x + 16 * j), b = _mm256_loadu_ps(x + 16 * j + 8);
+
+        exact[j] = first_largest(x + 16 * j, 16, _mm256_max_ps(a, b), _mm256_min_ps(a, b)) / -32.0f;
     }
-    store_f16(w + Q6_K_D, q6_k_scales(exact, sc));
-    memcpy(w + Q6_K_SCALES, sc, sizeof sc);
-    d = load_f16(w + Q6_K_D);
+    choose_scales(exact, w, factor);
     for (size_t h = 0; h < 2; h++) {
         __m256i c[4];
 
         for (size_t quarter = 0; quarter < 4; quarter++)
-            c[quarter] = two_sub_blocks(x + 128 * h + 32 * quarter, d, sc + 8 * h + 2 * quarter);
+            c[quarter] = two_sub_blocks(x + 128 * h + 32 * quarter, factor + 8 * h + 2 * quarter);
         _mm256_storeu_si256((__m256i *)(void *)(w + 64 * h), join_halves(c[0], c[2]));
         _mm256_storeu_si256((__m256i *)(void *)(w + 64 * h + 32), join_halves(c[1], c[3]));
         _mm256_storeu_si256((__m256i *)(void *)(w + Q6_K_HIGH + 32 * h),

@@ -88,7 +88,7 @@ void q8_0_quantize_avx2(const float *x, const struct bn_q8 *out, size_t n)
 {
     for (size_t b = 0; b < n / BN_BLOCK; b++, x += BN_BLOCK) {
         __m256 v[4];
-        float max = load_block(x, v), d = float_from_f16(f16_from_float(max / 127.0f));
+        float max = load_block(x, v), d = float_of_half(half_of(max / 127.0f));
         const __m256i codes = codes_of(v, d > 0.0f ? 127.0f / max : 0.0f);
 
         _mm256_storeu_si256((__m256i *)(void *)(out->q + b * BN_BLOCK), codes);
@@ -102,7 +102,7 @@ void q8_0_encode_avx2(const float *x, uint8_t *w, size_t n)
     for (size_t b = 0; b < n / BN_BLOCK; b++, x += BN_BLOCK, w += Q8_0_BYTES) {
         __m256 v[4];
         float max = load_block(x, v);
-        uint16_t d = f16_from_float(max / 127.0f);
+        uint16_t d = half_of(max / 127.0f);
 
         store_f16(w, d);
         _mm256_storeu_si256((__m256i *)(void *)(w + 2), codes_of(v, d ? 127.0f / max : 0.0f));

@@ -27,6 +27,35 @@ BN_INLINE float first_of_size(const float *x, size_t n, float max)
     return 0.0f;
 }
 
+/* The first of n values that is largest in size, given vectors of the largest and of the smallest of them (or
+ * 0): their signs decide, and only where both are of one size a search. */
+BN_INLINE float first_largest(const float *x, size_t n, __m256 max, __m256 min)
+{
+    const __m256 low = _mm256_sub_ps(_mm256_setzero_ps(), min);
+    const __m128 m = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
+    const __m128 l = _mm_max_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps(low, 1));
+    const __m128 two = _mm_max_ps(_mm_unpacklo_ps(m, l), _mm_unpackhi_ps(m, l));
+    const __m128 both =
+        _mm_max_ps(two, _mm_movehl_ps(two, two)); /* lane 0: the largest, 1: minus the smallest */
+    const __m128 other = _mm_movehdup_ps(both);
+
+    if (_mm_comieq_ss(both, other))
+        return first_of_size(x, n, _mm_cvtss_f32(both));
+    return _mm_cvtss_f32(
+        _mm_blendv_ps(both, _mm_xor_ps(other, _mm_set1_ps(-0.0f)), _mm_cmplt_ss(both, other)));
+}
+
+/* The nearest F16 value, half to even. */
+BN_INLINE uint16_t half_of(float f)
+{
+    return (uint16_t)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(f), _MM_FROUND_TO_NEAREST_INT));
+}
+
+BN_INLINE float float_of_half(uint16_t h)
+{
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+}
+
 /* 32 whole numbers (-128 … 127) as bytes, in order. */
 BN_INLINE __m256i to_bytes(__m256i a, __m256i b, __m256i c, __m256i d)
 {

@@ -286,7 +286,7 @@ BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum
 }
 
 void qk256_gemm_avx2(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                   size_t n_rows, size_t k, size_t n_cols)
+                     size_t n_rows, size_t k, size_t n_cols)
 {
     size_t fit = X_BYTES / k, groups;
 
