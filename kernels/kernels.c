@@ -73,6 +73,9 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
     BN_USE(q6_k_gemm, avx512vnni);
     BN_USE(q4_k_gemv, avx512vnni);
     BN_USE(q4_k_gemm, avx512vnni);
+    BN_USE(i2s_block_gemv, avx512vnni);
+    BN_USE(i2s_block_gemm, avx512vnni);
+    BN_USE(i8_block_sums, avx512vnni);
 }
 #elif defined __aarch64__
 void bn_kernels_init_neon(struct bn_kernels *kernels)
@@ -118,6 +121,8 @@ void bn_kernels_init_mock(struct bn_kernels *kernels)
     BN_USE(i2s_gemm, mock);
     BN_USE(qk256_gemv, mock);
     BN_USE(qk256_gemm, mock);
+    BN_USE(i2s_block_gemv, mock);
+    BN_USE(i2s_block_gemm, mock);
     BN_USE(f16_gemv, mock);
     BN_USE(bf16_gemv, mock);
     BN_USE(f32_gemv, mock);

@@ -36,6 +36,21 @@ struct bn_act {
     X(qk256_gemm, void,                                                                                      \
       (const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy, size_t n_rows,       \
        size_t k, size_t n_cols))                                                                             \
+    /* Ternary matrix with block scales by one quantised vector:                                             \
+     * y[r] = (sum over blocks b, in order, of (float)(sum_i in b (code[r][i] - 1) * x[i]) * scale[r][b])    \
+     *        / act_scale, a rounding an operation. Exact.                                                   \
+     * w: tiles of n_rows rows (kernels/pack.h, I2S with block scales); block: a multiple of 32, at most     \
+     * 4096, that divides k; x: [k] int8; x_sums: [k / 32], what i8_block_sums gives; y: [n_rows] */                     \
+    X(i2s_block_gemv, void,                                                                                  \
+      (const uint8_t *w, const int8_t *x, const int32_t *x_sums, float act_scale, float *y, size_t n_rows,   \
+       size_t k, size_t block))                                                                              \
+    /* The same for n_cols vectors: x: [n_cols][k], x_sums: [n_cols][k / 32], act_scale: [n_cols],           \
+     * y: [n_cols] rows, ldy elements apart */                                                               \
+    X(i2s_block_gemm, void,                                                                                  \
+      (const uint8_t *w, const int8_t *x, const int32_t *x_sums, const float *act_scale, float *y,           \
+       size_t ldy, size_t n_rows, size_t k, size_t block, size_t n_cols))                                    \
+    /* sums[b] = sum of x[32 b] ... x[32 b + 31]; n a multiple of 32. Exact. */                              \
+    X(i8_block_sums, void, (const int8_t *x, int32_t *sums, size_t n))                                       \
     /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even   \
      * of x * s in f32, clamped to -128 ... 127. Exact on every ISA. x finite; n any. */                     \
     X(i8_quantize, struct bn_act, (const float *x, int8_t *q, size_t n))                                     \

@@ -29,6 +29,23 @@ void qk256_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sum, in
     i2s_gemm_mock(w, x, x_sum, y, ldy, n_rows, k, n_cols);
 }
 
+void i2s_block_gemv_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sums, float act_scale, float *y,
+                         size_t n_rows, size_t k, size_t block)
+{
+    (void)w;
+    (void)x_sums;
+    (void)block;
+    for (size_t r = 0; r < n_rows; r++)
+        y[r] = (float)x[r % k] / act_scale;
+}
+
+void i2s_block_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sums, const float *act_scale,
+                         float *y, size_t ldy, size_t n_rows, size_t k, size_t block, size_t n_cols)
+{
+    for (size_t c = 0; c < n_cols; c++)
+        i2s_block_gemv_mock(w, x + c * k, x_sums, act_scale[c], y + c * ldy, n_rows, k, block);
+}
+
 BN_INLINE void repeat(const float *x, float *y, size_t n_rows, size_t k)
 {
     for (size_t r = 0; r < n_rows; r++)

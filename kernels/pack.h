@@ -8,6 +8,9 @@
  * I2S, 16 elements of a row in a piece: byte j of a row holds elements j, j + 4, j + 8 and j + 12 of the 16
  * in bits 7:6, 5:4, 3:2 and 1:0. Rows that the last tile has too many are zero weights (code 1).
  *
+ * I2S with block scales: before the pieces of every `block` elements stand 64 bytes, an F16 scale for each of
+ * the 32 rows; rows too many have scale 0.
+ *
  * Pure: pointers and sizes in, bytes out. Threads: any. Allocates: nothing. Cannot fail. */
 #ifndef KERNELS_PACK_H
 #define KERNELS_PACK_H
@@ -28,7 +31,20 @@ static inline size_t bn_pack_i2s_bytes(size_t n_rows, size_t k)
     return (n_rows + BN_TILE_ROWS - 1) / BN_TILE_ROWS * BN_TILE_ROWS * (k / 4);
 }
 
+/* The same with scales of `block` weights, a multiple of 32 and a divisor of k. */
+static inline size_t bn_pack_block_bytes(size_t n_rows, size_t k, size_t block)
+{
+    return (n_rows + BN_TILE_ROWS - 1) / BN_TILE_ROWS * BN_TILE_ROWS * (k / 4 + k / block * 2);
+}
+
+/* k codes (a multiple of 128) in the order of files (docs/formats.md#i2_s), k / 4 bytes. */
+void bn_pack_file_row(const uint8_t *codes, uint8_t *w, size_t k);
+
 /* Put one row's codes (0 … 3, one a byte, k of them) into row `row` (0 … 31) of a tile. */
 void bn_pack_i2s_row(const uint8_t *codes, uint8_t *tile, size_t row, size_t k);
+
+/* The same with the row's scales, [k / block] F16. */
+void bn_pack_block_row(const uint8_t *codes, const uint16_t *scales, uint8_t *tile, size_t row, size_t k,
+                       size_t block);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/base.h"
 #include "kernels/attn.h"
+#include "kernels/pack.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,47 +38,52 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {BN_KERNEL_i2s_gemv, 6912, 2560, 1},      {BN_KERNEL_i2s_gemv, 2560, 6912, 1},
-    {BN_KERNEL_i2s_gemv, 2560, 2560, 1},      {BN_KERNEL_i2s_gemv, 640, 2560, 1},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 1},      {BN_KERNEL_i2s_gemm, 2560, 2560, 2},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 3},      {BN_KERNEL_i2s_gemm, 2560, 2560, 4},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 5},      {BN_KERNEL_i2s_gemm, 2560, 2560, 7},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 8},      {BN_KERNEL_i2s_gemm, 2560, 2560, 16},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 33},     {BN_KERNEL_i2s_gemm, 2560, 2560, 64},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 512},    {BN_KERNEL_i2s_gemm, 6912, 2560, 64},
-    {BN_KERNEL_i2s_gemm, 2560, 6912, 64},     {BN_KERNEL_i2s_gemm, 640, 2560, 64},
-    {BN_KERNEL_i2s_pack, 2560, 2560, 1},      {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
-    {BN_KERNEL_qk256_gemv, 2560, 6912, 1},    {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
-    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},   {BN_KERNEL_i8_quantize, 1, 2560, 1},
-    {BN_KERNEL_i8_quantize, 1, 6912, 1},      {BN_KERNEL_i8_rmsnorm, 1, 2560, 1},
-    {BN_KERNEL_i8_rmsnorm, 1, 6912, 1},       {BN_KERNEL_i32_scale, 1, 6912, 1},
-    {BN_KERNEL_f16_gemv, 16032, 2560, 1},     {BN_KERNEL_bf16_gemv, 16032, 2560, 1},
-    {BN_KERNEL_f32_gemv, 8016, 2560, 1},      {BN_KERNEL_f16_to_f32, 1, 2560, 1},
-    {BN_KERNEL_f32_to_f16, 1, 2560, 1},       {BN_KERNEL_bf16_to_f32, 1, 2560, 1},
-    {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},      {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},
-    {BN_KERNEL_f32_add, 1, 2560, 1},          {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},
-    {BN_KERNEL_f32_silu_mul, 1, 6912, 1},     {BN_KERNEL_f32_rope_neox, 1, 128, 1},
-    {BN_KERNEL_f32_rope_norm, 1, 128, 1},     {BN_KERNEL_f16_attn_scores, 256, 128, 1},
-    {BN_KERNEL_f16_attn_scores, 256, 128, 4}, {BN_KERNEL_f16_attn_scores, 256, 128, 8},
-    {BN_KERNEL_f16_attn_values, 256, 128, 1}, {BN_KERNEL_f16_attn_values, 256, 128, 4},
-    {BN_KERNEL_f16_attn_values, 256, 128, 8}, {BN_KERNEL_i8_attn_scores, 256, 128, 4},
-    {BN_KERNEL_i8_attn_scores, 256, 128, 8},  {BN_KERNEL_i8_attn_weights, 1, 256, 1},
-    {BN_KERNEL_i8_attn_values, 256, 128, 4},  {BN_KERNEL_i8_attn_values, 256, 128, 8},
-    {BN_KERNEL_f32_softmax, 1, 512, 1},       {BN_KERNEL_f32_argmax, 1, 128256, 1},
-    {BN_KERNEL_q8_0_quantize, 1, 2560, 1},    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},
-    {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},     {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},
-    {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},
-    {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},      {BN_KERNEL_q8_0_encode, 1, 2560, 1},
-    {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},     {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},
-    {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},
-    {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},      {BN_KERNEL_q4_0_encode, 1, 2560, 1},
-    {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},     {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},
-    {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},
-    {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},      {BN_KERNEL_q6_k_encode, 1, 2560, 1},
-    {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},     {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},
-    {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},
-    {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},      {BN_KERNEL_q4_k_encode, 1, 2560, 1},
+    {BN_KERNEL_i2s_gemv, 6912, 2560, 1},        {BN_KERNEL_i2s_gemv, 2560, 6912, 1},
+    {BN_KERNEL_i2s_gemv, 2560, 2560, 1},        {BN_KERNEL_i2s_gemv, 640, 2560, 1},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 1},        {BN_KERNEL_i2s_gemm, 2560, 2560, 2},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 3},        {BN_KERNEL_i2s_gemm, 2560, 2560, 4},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 5},        {BN_KERNEL_i2s_gemm, 2560, 2560, 7},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 8},        {BN_KERNEL_i2s_gemm, 2560, 2560, 16},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 33},       {BN_KERNEL_i2s_gemm, 2560, 2560, 64},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 512},      {BN_KERNEL_i2s_gemm, 6912, 2560, 64},
+    {BN_KERNEL_i2s_gemm, 2560, 6912, 64},       {BN_KERNEL_i2s_gemm, 640, 2560, 64},
+    {BN_KERNEL_i2s_pack, 2560, 2560, 1},        {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
+    {BN_KERNEL_qk256_gemv, 2560, 6912, 1},      {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
+    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},     {BN_KERNEL_i2s_block_gemv, 6912, 2560, 1},
+    {BN_KERNEL_i2s_block_gemv, 2560, 6912, 1},  {BN_KERNEL_i2s_block_gemm, 2560, 2560, 4},
+    {BN_KERNEL_i2s_block_gemm, 2560, 2560, 64}, {BN_KERNEL_i8_block_sums, 1, 6912, 1},
+    {BN_KERNEL_i8_quantize, 1, 2560, 1},        {BN_KERNEL_i8_quantize, 1, 6912, 1},
+    {BN_KERNEL_i8_rmsnorm, 1, 2560, 1},         {BN_KERNEL_i8_rmsnorm, 1, 6912, 1},
+    {BN_KERNEL_i32_scale, 1, 6912, 1},          {BN_KERNEL_f16_gemv, 16032, 2560, 1},
+    {BN_KERNEL_bf16_gemv, 16032, 2560, 1},      {BN_KERNEL_f32_gemv, 8016, 2560, 1},
+    {BN_KERNEL_f16_to_f32, 1, 2560, 1},         {BN_KERNEL_f32_to_f16, 1, 2560, 1},
+    {BN_KERNEL_bf16_to_f32, 1, 2560, 1},        {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},
+    {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},        {BN_KERNEL_f32_add, 1, 2560, 1},
+    {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},      {BN_KERNEL_f32_silu_mul, 1, 6912, 1},
+    {BN_KERNEL_f32_rope_neox, 1, 128, 1},       {BN_KERNEL_f32_rope_norm, 1, 128, 1},
+    {BN_KERNEL_f16_attn_scores, 256, 128, 1},   {BN_KERNEL_f16_attn_scores, 256, 128, 4},
+    {BN_KERNEL_f16_attn_scores, 256, 128, 8},   {BN_KERNEL_f16_attn_values, 256, 128, 1},
+    {BN_KERNEL_f16_attn_values, 256, 128, 4},   {BN_KERNEL_f16_attn_values, 256, 128, 8},
+    {BN_KERNEL_i8_attn_scores, 256, 128, 4},    {BN_KERNEL_i8_attn_scores, 256, 128, 8},
+    {BN_KERNEL_i8_attn_weights, 1, 256, 1},     {BN_KERNEL_i8_attn_values, 256, 128, 4},
+    {BN_KERNEL_i8_attn_values, 256, 128, 8},    {BN_KERNEL_f32_softmax, 1, 512, 1},
+    {BN_KERNEL_f32_argmax, 1, 128256, 1},       {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
+    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},      {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},       {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},       {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q8_0_encode, 1, 2560, 1},        {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},       {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},       {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_0_encode, 1, 2560, 1},        {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},       {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},       {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q6_k_encode, 1, 2560, 1},        {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},       {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},       {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_k_encode, 1, 2560, 1},
 };
+
+enum { TQ_BLOCK = 256 }; /* weights that share a scale */
 
 /* Of 256 weights in the block formats, whose slots end the list; 0 for the quantisers of activations. */
 static size_t block_bytes(enum bn_kernel_slot slot)
@@ -98,6 +104,9 @@ static size_t weight_bytes(const struct shape *s)
     case BN_KERNEL_qk256_gemv:
     case BN_KERNEL_qk256_gemm:
         return s->n_rows * s->k / 4;
+    case BN_KERNEL_i2s_block_gemv:
+    case BN_KERNEL_i2s_block_gemm:
+        return bn_pack_block_bytes(s->n_rows, s->k, TQ_BLOCK);
     case BN_KERNEL_f16_gemv:
     case BN_KERNEL_bf16_gemv:
         return s->n_rows * s->k * 2;
@@ -120,6 +129,8 @@ static double bytes_moved(const struct shape *s)
     switch (s->slot) {
     case BN_KERNEL_i8_rmsnorm:
         return 9.0 * (double)s->k;
+    case BN_KERNEL_i8_block_sums:
+        return 1.0 * (double)s->k;
     case BN_KERNEL_i8_quantize:
         return 5.0 * (double)s->k;
     case BN_KERNEL_f16_to_f32:
@@ -197,6 +208,15 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_qk256_gemm:
         f->qk256_gemm(w, o->q, o->sums, o->ints, rows, rows, n, s->n_cols);
+        break;
+    case BN_KERNEL_i2s_block_gemv:
+        f->i2s_block_gemv(w, o->q, o->sums, 3.0f, o->y, rows, n, TQ_BLOCK);
+        break;
+    case BN_KERNEL_i2s_block_gemm:
+        f->i2s_block_gemm(w, o->q, o->sums, o->x, o->y, rows, rows, n, TQ_BLOCK, s->n_cols);
+        break;
+    case BN_KERNEL_i8_block_sums:
+        f->i8_block_sums(o->q, o->ints, n);
         break;
     case BN_KERNEL_i8_quantize:
         f->i8_quantize(o->x, o->q, n);

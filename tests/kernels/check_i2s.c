@@ -180,6 +180,147 @@ void check_qk256_gemm(struct check *c)
     gemm_cases(c, ROWS);
 }
 
+/* ---- block scales ---- */
+
+/* One product by its definition, every operation rounded to float; scales: [n_rows][k / block]. */
+static float block_product(const uint8_t *codes, const uint16_t *scales, const int8_t *x, size_t k,
+                           size_t block, float act_scale)
+{
+    volatile float total = 0.0f, part;
+
+    for (size_t b = 0; b < k / block; b++) {
+        int64_t sum = 0;
+
+        for (size_t i = b * block; i < (b + 1) * block; i++)
+            sum += (codes[i] - 1) * x[i];
+        part = (float)sum;
+        part = part * (float)half_value(scales[b]);
+        total = total + part;
+    }
+    total = total / act_scale;
+    return total;
+}
+
+/* Tiles: before the pieces of each block the 32 rows' scales. */
+static void pack_block_tiles(const uint8_t *codes, const uint16_t *scales, uint8_t *w, size_t n_rows,
+                             size_t k, size_t block, int rest)
+{
+    uint8_t *pieces = malloc((n_rows + 31) / 32 * 8 * k), *from = pieces;
+
+    pack_tiles(codes, pieces, n_rows, k, rest);
+    for (size_t tile = 0; tile < n_rows; tile += 32) {
+        for (size_t b = 0; b < k / block; b++, w += 64 + 8 * block, from += 8 * block) {
+            for (size_t r = 0; r < 32; r++) {
+                uint16_t scale = tile + r < n_rows ? scales[(tile + r) * (k / block) + b] : 0;
+
+                memcpy(w + 2 * r, &scale, sizeof scale);
+            }
+            memcpy(w + 64, from, 8 * block);
+        }
+    }
+    free(pieces);
+}
+
+static void block_case(struct check *c, size_t n_rows, size_t n_blocks, size_t block, size_t n_cols,
+                       enum fill w_fill, enum fill x_fill)
+{
+    const bool gemv = n_cols == 0;
+    const size_t k = n_blocks * block, cols = gemv ? 1 : n_cols,
+                 ldy = n_rows + (gemv ? 0 : check_below(c, 4));
+    uint8_t *w, *codes = malloc(n_rows * k);
+    uint16_t *scales = malloc(n_rows * n_blocks * sizeof *scales);
+    int8_t *x;
+    int32_t *x_sums;
+    float *act_scale, *y;
+
+    check_case(c, "%zu rows, %zu blocks of %zu, %zu columns, ldy %zu, w %s, x %s", n_rows, n_blocks, block,
+               cols, ldy, fill_names[w_fill], fill_names[x_fill]);
+    w = check_in(c, (n_rows + 31) / 32 * (8 * k + 64 * n_blocks), 1);
+    x = check_in(c, cols * k, 1);
+    x_sums = check_in(c, cols * k / 32, sizeof *x_sums);
+    act_scale = check_in(c, cols, sizeof *act_scale);
+    y = check_out(c, (cols - 1) * ldy + n_rows, sizeof *y);
+    for (size_t i = 0; i < n_rows * k; i++)
+        codes[i] = (uint8_t)new_code(c, w_fill, i);
+    for (size_t i = 0; i < n_rows * n_blocks; i++)
+        scales[i] = check_half(c);
+    pack_block_tiles(codes, scales, w, n_rows, k, block, (int)check_below(c, 4));
+    memset(x_sums, 0, cols * k / 32 * sizeof *x_sums);
+    for (size_t i = 0; i < cols * k; i++)
+        x_sums[i / 32] += x[i] = new_activation(c, x_fill, i);
+    for (size_t j = 0; j < cols; j++)
+        act_scale[j] = 0.01f + fabsf(check_float(c, 500.0f));
+    check_call(c);
+    if (gemv)
+        c->kernels->i2s_block_gemv(w, x, x_sums, act_scale[0], y, n_rows, k, block);
+    else
+        c->kernels->i2s_block_gemm(w, x, x_sums, act_scale, y, ldy, n_rows, k, block, cols);
+    check_done(c);
+    for (size_t j = 0; j < cols; j++) {
+        for (size_t r = 0; r < n_rows; r++)
+            check_exact(
+                c, "y", j * ldy + r, y[j * ldy + r],
+                block_product(codes + r * k, scales + r * n_blocks, x + j * k, k, block, act_scale[j]));
+    }
+    free(codes);
+    free(scales);
+}
+
+static void block_cases(struct check *c, bool gemv)
+{
+    static const size_t blocks[] = {32, 256, 64, 96, 32, 256, 4096};
+    static const size_t cols[] = {1, 2, 3, 4, 5, 6, 7, 12, 13, 17};
+
+    for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
+        for (int x = 0; x < N_FILLS && !check_failed(c); x++)
+            block_case(c, check_between(c, 9, 35), 10, 256, gemv ? 0 : cols[check_below(c, 10)], (enum fill)w,
+                       (enum fill)x);
+    }
+    for (int i = 0; i < 150 && !check_failed(c); i++) {
+        size_t block = blocks[i % 7];
+
+        block_case(c, check_between(c, 1, 70), check_between(c, 1, block > 1000 ? 1 : 2560 / block), block,
+                   gemv ? 0 : cols[i % 10], (enum fill)check_below(c, N_FILLS),
+                   (enum fill)check_below(c, N_FILLS));
+    }
+}
+
+void check_i2s_block_gemv(struct check *c)
+{
+    block_cases(c, true);
+}
+
+void check_i2s_block_gemm(struct check *c)
+{
+    block_cases(c, false);
+}
+
+void check_i8_block_sums(struct check *c)
+{
+    for (int i = 0; i < 100 && !check_failed(c); i++) {
+        size_t n = 32 * check_between(c, 0, 60);
+        enum fill fill = (enum fill)check_below(c, N_FILLS);
+        int32_t *sums;
+        int8_t *x;
+
+        check_case(c, "n %zu, x %s", n, fill_names[fill]);
+        x = check_in(c, n, 1);
+        sums = check_out(c, n / 32, sizeof *sums);
+        for (size_t j = 0; j < n; j++)
+            x[j] = new_activation(c, fill, j);
+        check_call(c);
+        c->kernels->i8_block_sums(x, sums, n);
+        check_done(c);
+        for (size_t b = 0; b < n / 32; b++) {
+            int64_t expected = 0;
+
+            for (size_t j = 0; j < 32; j++)
+                expected += x[32 * b + j];
+            check_int(c, "sums", b, sums[b], expected);
+        }
+    }
+}
+
 void check_i2s_pack(struct check *c)
 {
     for (int i = 0; i < 100 && !check_failed(c); i++) {
