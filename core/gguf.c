@@ -227,6 +227,24 @@ static int parse_keys(struct cursor *c, struct bn_gguf *g)
 
 /* ---- tensors ---- */
 
+/* What type 36 may be. */
+static const uint32_t flavours[] = {BN_TYPE_I2_S, BN_TYPE_QK256, BN_TYPE_BITNET32};
+
+/* Bytes that a tensor of type 36 has at least; choose_flavour finds out more. False: it has no such shape. */
+static bool smallest_flavour(uint64_t ne0, uint64_t rows, uint64_t *bytes)
+{
+    uint64_t n;
+    bool possible = false;
+
+    for (size_t i = 0; i < BN_COUNT(flavours); i++) {
+        if (bn_type_bytes(flavours[i], ne0, rows, &n) != 0)
+            continue;
+        *bytes = possible && *bytes < n ? *bytes : n;
+        possible = true;
+    }
+    return possible;
+}
+
 /* Dimensions and type. */
 static int parse_shape(struct cursor *c, struct bn_tensor *t)
 {
@@ -249,10 +267,12 @@ static int parse_shape(struct cursor *c, struct bn_tensor *t)
     at = c->at;
     if (take_u32(c, "the type", &t->type) != 0)
         return -1;
-    if (!bn_type_name(t->type))
+    if (!bn_type_name(t->type) || bn_type_in_file(t->type) != t->type)
         return fail(c, at, "unknown tensor type %u (0 = F32, 1 = F16, 30 = BF16, 36 = I2_S, ... expected)",
                     t->type);
-    if (bn_type_bytes(t->type, t->ne[0], rows, &t->size_bytes) != 0)
+    bool possible = t->type == BN_TYPE_I2_S ? smallest_flavour(t->ne[0], rows, &t->size_bytes)
+                                            : bn_type_bytes(t->type, t->ne[0], rows, &t->size_bytes) == 0;
+    if (!possible)
         return fail(c, at, "%llu x %llu elements are no possible size for type %s",
                     (unsigned long long)t->ne[0], (unsigned long long)rows, bn_type_name(t->type));
     return 0;
@@ -305,17 +325,53 @@ static int by_data(const void *a, const void *b)
     return (x->data > y->data) - (x->data < y->data);
 }
 
-/* Data that two tensors share means that an offset is damaged or a type is not what it says. */
-static int check_overlap(struct cursor *c, struct bn_gguf *g)
+/* n bytes, padded or (at the end of a file) not, take the room between a tensor and what follows it. */
+static bool fills(uint64_t n, uint64_t room, uint64_t alignment)
 {
-    const struct bn_tensor **order = bn_arena_array(&g->arena, (size_t)g->n_tensors, sizeof *order);
+    return n == room ||
+           (n < room && bn_round_up((size_t)n, (size_t)alignment) == room / alignment * alignment);
+}
+
+/* Type 36 is I2_S, QK256 or BITNET32: whichever takes exactly the room. Where two do (a tensor of a few
+ * hundred values, an alignment beyond 64 bytes), it is the first of them. */
+static int choose_flavour(struct cursor *c, const struct bn_gguf *g, struct bn_tensor *t, uint64_t room)
+{
+    uint64_t rows = t->ne[1] * t->ne[2] * t->ne[3], n; /* no overflow: parse_shape */
+    char sizes[120] = "";
+
+    for (size_t i = 0, used = 0; i < BN_COUNT(flavours); i++) {
+        if (bn_type_bytes(flavours[i], t->ne[0], rows, &n) != 0)
+            continue;
+        if (fills(n, room, g->alignment)) {
+            t->type = flavours[i];
+            t->size_bytes = n;
+            return 0;
+        }
+        used += (size_t)snprintf(sizes + used, sizeof sizes - used, "%s%llu (%s)", used ? ", " : "",
+                                 (unsigned long long)n, bn_type_name(flavours[i]));
+    }
+    c->noun = "tensor", c->name = t->name;
+    return fail(c, (size_t)(t->data - c->base),
+                "%llu bytes up to what follows, but %llu x %llu weights of type 36 take %s",
+                (unsigned long long)room, (unsigned long long)t->ne[0], (unsigned long long)rows, sizes);
+}
+
+/* Sizes that follow from where the next tensor begins; and data that two tensors share, which means that an
+ * offset is damaged or a type is not what it says. */
+static int check_extents(struct cursor *c, struct bn_gguf *g)
+{
+    struct bn_tensor **order = bn_arena_array(&g->arena, (size_t)g->n_tensors, sizeof *order);
 
     for (uint64_t i = 0; i < g->n_tensors; i++)
         order[i] = &g->tensors[i];
     qsort(order, (size_t)g->n_tensors, sizeof *order, by_data);
-    for (uint64_t i = 1; i < g->n_tensors; i++) {
-        const struct bn_tensor *t = order[i - 1], *next = order[i];
-        if (t->size_bytes <= (uint64_t)(next->data - t->data))
+    for (uint64_t i = 0; i < g->n_tensors; i++) {
+        struct bn_tensor *t = order[i];
+        const struct bn_tensor *next = i + 1 < g->n_tensors ? order[i + 1] : NULL;
+        uint64_t room = (uint64_t)((next ? next->data : c->base + c->n) - t->data);
+        if (t->type == BN_TYPE_I2_S && choose_flavour(c, g, t, room) != 0)
+            return -1;
+        if (!next || t->size_bytes <= room)
             continue;
         c->noun = "tensor", c->name = t->name;
         return fail(
@@ -332,7 +388,7 @@ static int place_tensors(struct cursor *c, struct bn_gguf *g)
     for (uint64_t i = 0; i < g->n_tensors; i++)
         if (place_tensor(c, g, &g->tensors[i]) != 0)
             return -1;
-    return g->n_tensors > 1 ? check_overlap(c, g) : 0;
+    return g->n_tensors > 0 ? check_extents(c, g) : 0;
 }
 
 /* ---- index ---- */

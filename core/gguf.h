@@ -31,10 +31,22 @@ enum bn_type {
     BN_TYPE_TQ1_0 = 34,
     BN_TYPE_TQ2_0 = 35,
     BN_TYPE_I2_S = 36,
+    /* Not in files: they say 36 there too, and only a tensor's size tells (docs/formats.md#i2_s). */
+    BN_TYPE_QK256 = 60,
+    BN_TYPE_BITNET32 = 61,
 };
 
 /* "I2_S"; NULL for a number that is no type. */
 const char *bn_type_name(uint32_t type);
+
+/* The number that stands for the type in a file. */
+uint32_t bn_type_in_file(uint32_t type);
+
+/* Are its weights whole numbers of two bits times a scale: I2_S and its flavours, TQ1_0, TQ2_0? */
+bool bn_type_is_ternary(uint32_t type);
+
+/* Bytes of a row of k values, whole blocks of a known type; of I2_S without the scale behind the tensor. */
+uint64_t bn_type_row_bytes(uint32_t type, uint64_t k);
 
 /* Bytes of a tensor of `type` with ne0 x rows elements (ne0 in whole blocks); -1 when the type is unknown,
  * the row is no whole number of blocks, or the product overflows. I2_S: n/4 + 32. */
@@ -73,8 +85,8 @@ struct bn_tensor {
     struct bn_str name;
     uint32_t type;
     uint32_t n_dims;
-    uint64_t ne[4]; /* ne[0] = K is the fastest; unused ones are 1 */
-    uint64_t size_bytes;
+    uint64_t ne[4];      /* ne[0] = K is the fastest; unused ones are 1 */
+    uint64_t size_bytes; /* without padding */
     const uint8_t *data; /* in the mapping, aligned to the file's alignment relative to the file */
 };
 

@@ -130,7 +130,7 @@ void bn_gguf_write_tensor(struct bn_gguf_writer *w, const char *name, uint32_t t
     put_u64(&w->tensors, ne0);
     if (n_dims == 2)
         put_u64(&w->tensors, rows);
-    put_u32(&w->tensors, type);
+    put_u32(&w->tensors, bn_type_in_file(type));
     put_u64(&w->tensors, w->offset);
     bn_grow(&w->size_bytes, &w->capacity, w->n_tensors + 1, sizeof *w->size_bytes);
     w->size_bytes[w->n_tensors++] = size_bytes;

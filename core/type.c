@@ -10,18 +10,31 @@ struct type_info {
 
 /* I2_S: 128 ternary codes in 32 bytes; the tensor's tail of 32 bytes (its scale) comes on top. */
 static const struct type_info types[] = {
-    [BN_TYPE_F32] = {"F32", 1, 4},        [BN_TYPE_F16] = {"F16", 1, 2},
-    [BN_TYPE_Q4_0] = {"Q4_0", 32, 18},    [BN_TYPE_Q4_1] = {"Q4_1", 32, 20},
-    [BN_TYPE_Q5_0] = {"Q5_0", 32, 22},    [BN_TYPE_Q5_1] = {"Q5_1", 32, 24},
-    [BN_TYPE_Q8_0] = {"Q8_0", 32, 34},    [BN_TYPE_Q8_1] = {"Q8_1", 32, 36},
-    [BN_TYPE_Q2_K] = {"Q2_K", 256, 84},   [BN_TYPE_Q3_K] = {"Q3_K", 256, 110},
-    [BN_TYPE_Q4_K] = {"Q4_K", 256, 144},  [BN_TYPE_Q5_K] = {"Q5_K", 256, 176},
-    [BN_TYPE_Q6_K] = {"Q6_K", 256, 210},  [BN_TYPE_Q8_K] = {"Q8_K", 256, 292},
-    [BN_TYPE_I8] = {"I8", 1, 1},          [BN_TYPE_I16] = {"I16", 1, 2},
-    [BN_TYPE_I32] = {"I32", 1, 4},        [BN_TYPE_I64] = {"I64", 1, 8},
-    [BN_TYPE_F64] = {"F64", 1, 8},        [BN_TYPE_BF16] = {"BF16", 1, 2},
-    [BN_TYPE_TQ1_0] = {"TQ1_0", 256, 54}, [BN_TYPE_TQ2_0] = {"TQ2_0", 256, 66},
+    [BN_TYPE_F32] = {"F32", 1, 4},
+    [BN_TYPE_F16] = {"F16", 1, 2},
+    [BN_TYPE_Q4_0] = {"Q4_0", 32, 18},
+    [BN_TYPE_Q4_1] = {"Q4_1", 32, 20},
+    [BN_TYPE_Q5_0] = {"Q5_0", 32, 22},
+    [BN_TYPE_Q5_1] = {"Q5_1", 32, 24},
+    [BN_TYPE_Q8_0] = {"Q8_0", 32, 34},
+    [BN_TYPE_Q8_1] = {"Q8_1", 32, 36},
+    [BN_TYPE_Q2_K] = {"Q2_K", 256, 84},
+    [BN_TYPE_Q3_K] = {"Q3_K", 256, 110},
+    [BN_TYPE_Q4_K] = {"Q4_K", 256, 144},
+    [BN_TYPE_Q5_K] = {"Q5_K", 256, 176},
+    [BN_TYPE_Q6_K] = {"Q6_K", 256, 210},
+    [BN_TYPE_Q8_K] = {"Q8_K", 256, 292},
+    [BN_TYPE_I8] = {"I8", 1, 1},
+    [BN_TYPE_I16] = {"I16", 1, 2},
+    [BN_TYPE_I32] = {"I32", 1, 4},
+    [BN_TYPE_I64] = {"I64", 1, 8},
+    [BN_TYPE_F64] = {"F64", 1, 8},
+    [BN_TYPE_BF16] = {"BF16", 1, 2},
+    [BN_TYPE_TQ1_0] = {"TQ1_0", 256, 54},
+    [BN_TYPE_TQ2_0] = {"TQ2_0", 256, 66},
     [BN_TYPE_I2_S] = {"I2_S", 128, 32},
+    [BN_TYPE_QK256] = {"QK256", 256, 64},
+    [BN_TYPE_BITNET32] = {"BITNET32", 32, 10},
 };
 
 enum { I2S_TAIL_BYTES = 32 };
@@ -35,6 +48,23 @@ const char *bn_type_name(uint32_t type)
 {
     const struct type_info *info = find(type);
     return info ? info->name : NULL;
+}
+
+uint32_t bn_type_in_file(uint32_t type)
+{
+    return type == BN_TYPE_QK256 || type == BN_TYPE_BITNET32 ? BN_TYPE_I2_S : type;
+}
+
+bool bn_type_is_ternary(uint32_t type)
+{
+    return bn_type_in_file(type) == BN_TYPE_I2_S || type == BN_TYPE_TQ1_0 || type == BN_TYPE_TQ2_0;
+}
+
+uint64_t bn_type_row_bytes(uint32_t type, uint64_t k)
+{
+    const struct type_info *info = find(type);
+
+    return k / info->elements * info->bytes;
 }
 
 int bn_type_bytes(uint32_t type, uint64_t ne0, uint64_t rows, uint64_t *bytes)

@@ -66,6 +66,53 @@ static void test_small(void **state)
     }
 }
 
+/* Two tensors of type 36, the second at `offset`, `n_data` bytes in all: what they are taken for. */
+static void check_flavours(uint64_t alignment, uint64_t offset, size_t n_data, uint32_t first,
+                           uint32_t second)
+{
+    struct bn_buf b = {0};
+    struct bn_gguf g;
+    struct bn_err err = {""};
+    void *copy;
+    uint64_t first_bytes, second_bytes;
+
+    put_header(&b, 3, 2, 1);
+    put_u32_key(&b, "general.alignment", (uint32_t)alignment);
+    put_tensor(&b, "b", BN_TYPE_I2_S, 256, 5, offset);
+    put_tensor(&b, "a", BN_TYPE_I2_S, 256, 7, 0);
+    while (b.n % alignment != 0)
+        bn_buf_putc(&b, 0);
+    for (size_t i = 0; i < n_data; i++)
+        bn_buf_putc(&b, (char)i);
+    if (open_copy(&g, b.p, b.n, &copy, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(bn_type_bytes(first, 256, 7, &first_bytes), 0);
+    assert_int_equal(bn_type_bytes(second, 256, 5, &second_bytes), 0);
+    assert_int_equal(bn_gguf_tensor(&g, "a")->type, first);
+    assert_int_equal(bn_gguf_tensor(&g, "a")->size_bytes, first_bytes);
+    assert_int_equal(bn_gguf_tensor(&g, "b")->type, second);
+    assert_int_equal(bn_gguf_tensor(&g, "b")->size_bytes, second_bytes);
+    bn_gguf_close(&g);
+    free(copy);
+    bn_buf_free(&b);
+}
+
+/* 7 x 256 weights are 448 bytes of codes, 480 with a tail, 560 with scales; 5 x 256 are 320, 352 and 400. */
+static void test_flavours(void **state)
+{
+    (void)state;
+    check_flavours(32, 480, 480 + 352, BN_TYPE_I2_S, BN_TYPE_I2_S);
+    check_flavours(32, 480, 480 + 320, BN_TYPE_I2_S, BN_TYPE_QK256);
+    check_flavours(32, 448, 448 + 352, BN_TYPE_QK256, BN_TYPE_I2_S);
+    check_flavours(32, 448, 448 + 320 + 9, BN_TYPE_QK256, BN_TYPE_QK256); /* what is left over is no tail */
+    check_flavours(32, 576, 576 + 400, BN_TYPE_BITNET32, BN_TYPE_BITNET32);
+    check_flavours(32, 576, 576 + 416, BN_TYPE_BITNET32, BN_TYPE_BITNET32);
+    check_flavours(8, 560, 560 + 400, BN_TYPE_BITNET32, BN_TYPE_BITNET32);
+    check_flavours(64, 512, 512 + 384, BN_TYPE_I2_S, BN_TYPE_I2_S);
+    check_flavours(64, 448, 448 + 320, BN_TYPE_QK256, BN_TYPE_QK256);
+    check_flavours(64, 576, 576 + 448, BN_TYPE_BITNET32, BN_TYPE_BITNET32);
+}
+
 static void test_typed_reads(void **state)
 {
     struct bn_buf b = small_file(3);
@@ -312,9 +359,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writer_fails), cmocka_unit_test(test_small), cmocka_unit_test(test_typed_reads),
-        cmocka_unit_test(test_conversions),  cmocka_unit_test(test_types), cmocka_unit_test(test_bad_paths),
-        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_writer_fails), cmocka_unit_test(test_small),
+        cmocka_unit_test(test_typed_reads),  cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_types),        cmocka_unit_test(test_bad_paths),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_flavours),
     };
     return cmocka_run_group_tests_name("gguf", tests, set_up, tear_down);
 }

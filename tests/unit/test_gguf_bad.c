@@ -203,7 +203,22 @@ static void test_bad_tensors(void **state)
     (void)state;
     b = one_tensor(36, 128, 1, 0, 63);
     refused(&b,
-            "tensor w: 64 bytes of data at offset 0 of the data section expected, but it has only 63 bytes");
+            "tensor w: 63 bytes up to what follows, but 128 x 1 weights of type 36 take 64 \\(I2_S\\), 40 "
+            "\\(BITNET32\\)$");
+    b = one_tensor(36, 256, 2, 0, 127);
+    refused(&b, "tensor w: 128 bytes of data at offset 0 of the data section expected, but it has only 127 "
+                "bytes");
+    b = one_tensor(36, 256, 2, 0, 192);
+    refused(&b, "tensor w: 192 bytes up to what follows, but 256 x 2 weights of type 36 take 160 "
+                "\\(I2_S\\), 128 \\(QK256\\), 160 \\(BITNET32\\)$");
+    b = one_tensor(36, 256, 2, 160, 128);
+    refused(&b, "tensor w: 128 bytes of data at offset 160");
+    b = one_tensor(36, 100, 1, 0, 64);
+    refused(&b, "tensor w: 100 x 1 elements are no possible size for type I2_S");
+    b = one_tensor(60, 256, 1, 0, 64); /* a number of our own, not of files */
+    refused(&b, "tensor w: unknown tensor type 60");
+    b = one_tensor(61, 256, 1, 0, 80);
+    refused(&b, "tensor w: unknown tensor type 61");
     b = one_tensor(0, 8, 1, 64, 64);
     refused(&b, "tensor w: 32 bytes of data at offset 64");
     b = one_tensor(0, 8, 1, (uint64_t)-64, 64);
@@ -259,6 +274,17 @@ static void test_bad_pairs(void **state)
     put_tensor(&b, "first", BN_TYPE_F32, 9, 1, 0);
     put_data(&b, 64);
     refused(&b, "tensor first: its 36 bytes \\(F32\\) run into the next tensor, second, at byte 160");
+    put_header(&b, 3, 2, 0);
+    put_tensor(&b, "second", BN_TYPE_I2_S, 256, 3, 128);
+    put_tensor(&b, "first", BN_TYPE_I2_S, 256, 3, 0);
+    put_data(&b, 128 + 224);
+    refused(&b, "tensor first: 128 bytes up to what follows, but 256 x 3 weights of type 36 take 224 "
+                "\\(I2_S\\), 192 \\(QK256\\), 240 \\(BITNET32\\)$");
+    put_header(&b, 3, 2, 0);
+    put_tensor(&b, "second", BN_TYPE_I2_S, 256, 3, 0);
+    put_tensor(&b, "first", BN_TYPE_I2_S, 256, 3, 0);
+    put_data(&b, 224);
+    refused(&b, "tensor (first|second): 0 bytes up to what follows");
 }
 
 int main(void)
