@@ -88,6 +88,16 @@ static void quantize(struct job *job)
     }
 }
 
+/* What else the layouts in use want to know about the codes. */
+static void sum_blocks(const struct job *job)
+{
+    struct bn_session *s = job->s;
+
+    for (size_t c = 0; c < job->n; c++)
+        s->kernels->i8_block_sums(s->codes + c * job->k, s->block_sums + c * (job->k / 32), job->k);
+    s->kernel_calls[BN_KERNEL_i8_block_sums] += job->n;
+}
+
 /* ---- one matrix, rows begin … end-1 ---- */
 
 static void finish(const struct bn_weight *w, float *out, size_t row, size_t n_rows)
@@ -108,7 +118,7 @@ static void multiply_ternary(const struct job *job, const struct bn_product *p, 
     size_t tile = BN_SESSION_PRODUCTS / job->n / UNIT * UNIT;
 
     for (size_t r = begin; r < end; r += tile) {
-        const uint8_t *rows = (const uint8_t *)w->packed + r * (w->k / 4); /* in tiles, too */
+        const uint8_t *rows = bn_weight_rows(w, r);
         size_t n_rows = bn_min_size(tile, end - r);
         bool tiles = w->layout == BN_LAYOUT_I2S;
         if (job->n == 1)
@@ -124,10 +134,28 @@ static void multiply_ternary(const struct job *job, const struct bn_product *p, 
     }
 }
 
+/* Ternary with block scales: floats come out of the kernel. */
+static void multiply_scaled(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
+{
+    const struct bn_session *s = job->s;
+    const struct bn_weight *w = p->w;
+    const uint8_t *rows = bn_weight_rows(w, begin);
+    float *out = p->out + begin;
+
+    if (job->n == 1)
+        s->kernels->i2s_block_gemv(rows, s->codes, s->block_sums, s->act_scale[0], out, end - begin, w->k,
+                                   w->block);
+    else
+        s->kernels->i2s_block_gemm(rows, s->codes, s->block_sums, s->act_scale, out, w->n_rows, end - begin,
+                                   w->k, w->block, job->n);
+    for (size_t c = 0; c < job->n; c++)
+        finish(w, out + c * w->n_rows, begin, end - begin);
+}
+
 static void multiply_blocks(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
 {
     const struct bn_weight *w = p->w;
-    const uint8_t *rows = (const uint8_t *)w->packed + begin * bn_weight_row_bytes(w); /* in tiles, too */
+    const uint8_t *rows = bn_weight_rows(w, begin);
 
     bn_block_product(job->s->kernels, w->type, rows, block_input(job->s, w), p->out + begin, w->n_rows,
                      end - begin, w->k, job->n);
@@ -185,6 +213,8 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
             assert(p->w->layout != BN_LAYOUT_FILE);
             if (p->w->layout == BN_LAYOUT_BLOCKS)
                 multiply_blocks(job, p, row, row_end);
+            else if (p->w->layout == BN_LAYOUT_I2S_BLOCK)
+                multiply_scaled(job, p, row, row_end);
             else if (p->w->layout != BN_LAYOUT_FLOAT)
                 multiply_ternary(job, p, row, row_end, worker);
             else
@@ -194,21 +224,24 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
     }
 }
 
+/* The slots that a ternary matrix's layout uses for one column and for more. */
+static const enum bn_kernel_slot slots[][2] = {
+    [BN_LAYOUT_QK256] = {BN_KERNEL_qk256_gemv, BN_KERNEL_qk256_gemm},
+    [BN_LAYOUT_I2S] = {BN_KERNEL_i2s_gemv, BN_KERNEL_i2s_gemm},
+    [BN_LAYOUT_I2S_BLOCK] = {BN_KERNEL_i2s_block_gemv, BN_KERNEL_i2s_block_gemm},
+};
+
 /* Weights are read once a call, inputs once, outputs written once; a multiply-add is two operations. */
 static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
 {
     bool ternary = bn_weight_is_ternary(w), codes = w->layout != BN_LAYOUT_FLOAT;
-    uint64_t rows = w->n_rows, in = codes ? 1 : sizeof(float);
+    uint64_t rows = w->n_rows, in = codes ? 1 : sizeof(float), bytes = bn_weight_stream_bytes(w);
 
-    bn_scope_count(rows * bn_weight_row_bytes(w) + n * (w->k * in + rows * sizeof(float)),
-                   2 * n * rows * w->k);
-    bn_scope_demand(rows * bn_weight_row_bytes(w), codes ? n * rows * w->k : 0);
+    bn_scope_count(bytes + n * (w->k * in + rows * sizeof(float)), 2 * n * rows * w->k);
+    bn_scope_demand(bytes, codes ? n * rows * w->k : 0);
     if (ternary) {
-        if (w->layout == BN_LAYOUT_I2S)
-            s->kernel_calls[n == 1 ? BN_KERNEL_i2s_gemv : BN_KERNEL_i2s_gemm]++;
-        else
-            s->kernel_calls[n == 1 ? BN_KERNEL_qk256_gemv : BN_KERNEL_qk256_gemm]++;
-        s->kernel_calls[BN_KERNEL_i32_scale] += n;
+        s->kernel_calls[slots[w->layout][n > 1]]++;
+        s->kernel_calls[BN_KERNEL_i32_scale] += w->layout == BN_LAYOUT_I2S_BLOCK ? 0 : n;
     } else if (w->layout == BN_LAYOUT_BLOCKS) {
         s->kernel_calls[n == 1 ? bn_block_of(w->type)->gemv : bn_block_of(w->type)->gemm]++;
     } else if (w->type == BN_TYPE_F32) {
@@ -233,20 +266,24 @@ void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_produc
     struct job job = {s, products, n_products, x, n, products[0].w->k, 0};
     uint64_t cost = 0;
     size_t n_units = 0;
-    bool codes = false;
+    bool codes = false, scaled = false;
 
     assert(x || bn_linear_takes_codes(products, n_products));
     assert(n >= 1 && n <= s->n_batch);
-    for (size_t i = 0; i < n_products; i++)
+    for (size_t i = 0; i < n_products; i++) {
         codes |= products[i].w->layout != BN_LAYOUT_FLOAT;
+        scaled |= products[i].w->layout == BN_LAYOUT_I2S_BLOCK;
+    }
     if (codes && x)
         quantize(&job);
     bn_scope_enter(stage);
+    if (scaled)
+        sum_blocks(&job);
     for (size_t i = 0; i < n_products; i++) {
         const struct bn_weight *w = products[i].w;
         assert(w->k == job.k);
         n_units += units(w);
-        cost += w->n_rows * bn_weight_row_bytes(w) * n;
+        cost += bn_weight_stream_bytes(w) * n;
         count(s, w, n);
     }
     /* with many columns kernels take two tiles at a time */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Rows of activations times weight matrices, split over the pool's threads: BitLinear for I2_S weights (int8
+ * Rows of activations times weight matrices, split over the pool's threads: BitLinear for ternary weights (int8
  * activations, exact integers, FORMATS' epilogue), products of blocks for ggml's formats, plain products for
  * F16, BF16 and F32. */
 #ifndef CORE_LINEAR_H

@@ -51,17 +51,14 @@ static int check_type(struct bn_model_loader *l, const struct bn_tensor *t, cons
     case BN_TYPE_BF16:
         align = 2;
         break;
-    case BN_TYPE_I2_S:
-        if (ternary)
-            break;
-        /* fall through */
     default:
-        if (bn_block_of(t->type))
+        if (bn_block_of(t->type) || (ternary && bn_type_is_ternary(t->type)))
             break;
         const char *type = bn_type_name(t->type);
         return bn_err_set(l->err, "%s: tensor %s: type %s is not supported (%sF16, F32 or BF16 expected)",
                           l->gguf->path, name, type ? type : "unknown",
-                          ternary ? "I2_S, Q8_0, Q6_K, Q4_K, Q4_0, " : "Q8_0, Q6_K, Q4_K, Q4_0, ");
+                          ternary ? "I2_S, TQ1_0, TQ2_0, Q8_0, Q6_K, Q4_K, Q4_0, "
+                                  : "Q8_0, Q6_K, Q4_K, Q4_0, ");
     }
     if ((uintptr_t)t->data % align != 0)
         return bn_err_set(l->err, "%s: tensor %s: data not aligned to %zu bytes", l->gguf->path, name, align);
@@ -124,9 +121,11 @@ static int read_matrix(struct bn_model_loader *l, const char *stem, uint32_t k, 
     *w = (struct bn_weight){
         .data = t->data, .type = t->type, .n_rows = n_rows, .k = k, .scale = 1.0f, .extra_scale = 1.0f};
     w->packed = t->data;
-    w->layout = t->type == BN_TYPE_I2_S ? BN_LAYOUT_QK256
-                : bn_block_of(t->type)  ? BN_LAYOUT_FILE
-                                        : BN_LAYOUT_FLOAT;
+    w->layout = t->type == BN_TYPE_I2_S || t->type == BN_TYPE_QK256   ? BN_LAYOUT_QK256
+                : bn_type_is_ternary(t->type) || bn_block_of(t->type) ? BN_LAYOUT_FILE
+                                                                      : BN_LAYOUT_FLOAT;
+    w->tile_rows = 1;
+    w->tile_bytes = bn_weight_row_bytes(w);
     w->size_bytes = t->size_bytes;
     return t->type == BN_TYPE_I2_S ? read_scale(l, t, name, w) : 0;
 }
@@ -244,39 +243,74 @@ static int read_tensors(struct bn_model_loader *l)
 
 /* ---- what the load amounts to ---- */
 
+/* As file names have it. */
+static const char *format_of(uint32_t type)
+{
+    static const char *const names[] = {
+        [BN_TYPE_F32] = "f32",     [BN_TYPE_F16] = "f16",     [BN_TYPE_BF16] = "bf16",
+        [BN_TYPE_I2_S] = "i2s",    [BN_TYPE_QK256] = "qk256", [BN_TYPE_BITNET32] = "bitnet32",
+        [BN_TYPE_TQ1_0] = "tq1_0", [BN_TYPE_TQ2_0] = "tq2_0",
+    };
+
+    return bn_block_of(type) ? bn_block_of(type)->name : names[type];
+}
+
+/* The first ternary matrix, else the first block's gate. */
+static uint32_t main_type(struct bn_model *m)
+{
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        struct bn_weight *all[BN_LAYER_MATRICES];
+        bn_layer_matrices(&m->layers[i], all);
+        for (int w = 0; w < BN_LAYER_MATRICES; w++) {
+            if (bn_type_is_ternary(all[w]->type))
+                return all[w]->type;
+        }
+    }
+    return m->layers[0].gate.type;
+}
+
 static void summarise(struct bn_model *m)
 {
-    const struct bn_layer *first = &m->layers[0];
-
     for (uint64_t i = 0; i < m->gguf.n_tensors; i++)
         m->weight_bytes += m->gguf.tensors[i].size_bytes;
     m->bytes_per_token = m->weight_bytes - m->embedding.size_bytes + bn_weight_row_bytes(&m->embedding);
     if (m->lm_head.data == m->embedding.data)
         m->bytes_per_token += m->lm_head.size_bytes;
-    switch (first->gate.type) {
-    case BN_TYPE_F16:
-        m->format = "f16";
-        break;
-    case BN_TYPE_BF16:
-        m->format = "bf16";
-        break;
-    case BN_TYPE_F32:
-        m->format = "f32";
-        break;
-    default:
-        m->format = bn_block_of(first->gate.type) ? bn_block_of(first->gate.type)->name : "i2s";
-    }
-    if (bn_model_is_ternary(m))
-        m->format = "i2s";
+    m->format = format_of(main_type(m));
+}
+
+/* ---- looking through the layers ---- */
+
+const char *const bn_layer_matrix_names[BN_LAYER_MATRICES] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                                              "ffn_gate", "ffn_up", "ffn_down"};
+
+void bn_layer_matrices(struct bn_layer *l, struct bn_weight *all[BN_LAYER_MATRICES])
+{
+    struct bn_weight *in_order[] = {&l->q, &l->k, &l->v, &l->output, &l->gate, &l->up, &l->down};
+
+    memcpy(all, in_order, sizeof in_order);
 }
 
 bool bn_model_is_ternary(const struct bn_model *m)
 {
     for (uint32_t i = 0; i < m->n_layer; i++) {
-        const struct bn_layer *l = &m->layers[i];
-        const struct bn_weight *all[] = {&l->q, &l->k, &l->v, &l->output, &l->gate, &l->up, &l->down};
-        for (size_t w = 0; w < BN_COUNT(all); w++) {
-            if (all[w]->type == BN_TYPE_I2_S)
+        struct bn_weight *all[BN_LAYER_MATRICES];
+        bn_layer_matrices(&m->layers[i], all);
+        for (int w = 0; w < BN_LAYER_MATRICES; w++) {
+            if (bn_type_is_ternary(all[w]->type))
+                return true;
+        }
+    }
+    return false;
+}
+
+bool bn_model_has_layout(const struct bn_model *m, enum bn_layout layout)
+{
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        struct bn_weight *all[BN_LAYER_MATRICES];
+        bn_layer_matrices(&m->layers[i], all);
+        for (int w = 0; w < BN_LAYER_MATRICES; w++) {
+            if (all[w]->layout == layout)
                 return true;
         }
     }

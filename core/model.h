@@ -18,11 +18,12 @@ enum bn_rope {
 
 /* How a weight matrix lies in the memory that the products read. */
 enum bn_layout {
-    BN_LAYOUT_FLOAT,  /* rows as in the file: F16, BF16 or F32 */
-    BN_LAYOUT_FILE,   /* rows of blocks as in the file: for look-ups; products need tiles */
-    BN_LAYOUT_BLOCKS, /* blocks in tiles (kernels/block_slots.h) */
-    BN_LAYOUT_QK256,  /* ternary rows as in the file; ternary are all from here on */
-    BN_LAYOUT_I2S,    /* ternary, in tiles (kernels/pack.h) */
+    BN_LAYOUT_FLOAT,     /* rows as in the file: F16, BF16 or F32 */
+    BN_LAYOUT_FILE,      /* rows of blocks as in the file: for look-ups; products need tiles */
+    BN_LAYOUT_BLOCKS,    /* blocks in tiles (kernels/block_slots.h) */
+    BN_LAYOUT_QK256,     /* ternary rows as in I2_S files */
+    BN_LAYOUT_I2S,       /* ternary, in tiles (kernels/pack.h) */
+    BN_LAYOUT_I2S_BLOCK, /* the same with block scales */
 };
 
 /* One weight matrix: [n_rows][k], k contiguous in the file. */
@@ -30,9 +31,12 @@ struct bn_weight {
     const void *data;   /* in the file */
     const void *packed; /* in the order of `layout`: data itself, or what bn_model_prepare made of it */
     enum bn_layout layout;
-    uint32_t type; /* BN_TYPE_I2_S (k a multiple of 128), F16, BF16, F32 or a block format's (core/block.h) */
+    uint32_t tile_rows; /* of the layout: its rows come in such groups … */
+    size_t tile_bytes;  /* … of this size */
+    uint32_t type;      /* ternary (bn_type_is_ternary), F16, BF16, F32 or a block format's (core/block.h) */
     uint32_t n_rows, k;
-    float scale;       /* of an I2_S tensor: finite, > 0; else 1 */
+    uint32_t block;    /* ternary: weights of a row that share a scale in the layout; 0 = all of the matrix */
+    float scale;       /* of a ternary matrix with one, finite; else 1 */
     float extra_scale; /* the one element of a `.scale` tensor, applied after scale; 1 = there is none */
     const float *bias; /* [n_rows], added last; NULL = none */
     uint64_t size_bytes;
@@ -53,7 +57,7 @@ struct bn_layer {
 struct bn_model {
     struct bn_gguf gguf;
     const char *arch, *name; /* general.architecture, general.name ("" = none) */
-    const char *format;      /* of the projections, as in file names: "i2s", "f16", "q4_k", … */
+    const char *format;      /* of the projections, as in file names: "i2s", "tq2_0", "f16", "q4_k", … */
     enum bn_activation activation;
     enum bn_rope rope;
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
@@ -73,7 +77,7 @@ struct bn_model {
 };
 
 /* Load a file, or bytes that stay valid until close (`label` stands for the path in messages). Every weight
- * has the layout of the file: ready to run unless it has block formats, but faster once prepared
+ * has the layout of the file: ready to run unless that is BN_LAYOUT_FILE, but faster once prepared
  * (core/prepare.h). Architectures: bitnet-b1.58, bitnet-25, bitnet, llama. 0, or -1 with one line: file, key
  * or tensor, what was found and what was expected. */
 int bn_model_load(struct bn_model *model, const char *path, struct bn_err *err);
@@ -85,20 +89,37 @@ void bn_model_close(struct bn_model *model);
 /* Does any projection use ternary weights? */
 bool bn_model_is_ternary(const struct bn_model *model);
 
-/* One embedding row is this many bytes, and so is a row of lm_head. */
+/* Is there a projection in this layout? */
+bool bn_model_has_layout(const struct bn_model *model, enum bn_layout layout);
+
+/* One row of the file is this many bytes. */
 static inline uint64_t bn_weight_row_bytes(const struct bn_weight *w)
 {
-    uint64_t bytes = 0;
+    return bn_type_row_bytes(w->type, w->k);
+}
 
-    if (w->type == BN_TYPE_I2_S)
-        return w->k / 4;
-    bn_type_bytes(w->type, w->k, 1, &bytes);
-    return bytes;
+/* The rows from `row` on, the first of a group, in the layout. */
+static inline const uint8_t *bn_weight_rows(const struct bn_weight *w, size_t row)
+{
+    return (const uint8_t *)w->packed + row / w->tile_rows * w->tile_bytes;
+}
+
+/* What a product with the whole matrix reads. */
+static inline uint64_t bn_weight_stream_bytes(const struct bn_weight *w)
+{
+    return (uint64_t)((w->n_rows + w->tile_rows - 1) / w->tile_rows) * w->tile_bytes;
 }
 
 static inline bool bn_weight_is_ternary(const struct bn_weight *w)
 {
-    return w->layout >= BN_LAYOUT_QK256;
+    return bn_type_is_ternary(w->type);
 }
+
+enum { BN_LAYER_MATRICES = 7 };
+
+/* A block's matrices in the order in which a token meets them, and their names without "blk.N." and
+ * ".weight". */
+extern const char *const bn_layer_matrix_names[BN_LAYER_MATRICES];
+void bn_layer_matrices(struct bn_layer *layer, struct bn_weight *all[BN_LAYER_MATRICES]);
 
 #endif

@@ -48,36 +48,70 @@ static float quantize(const double *x, int8_t *codes, uint64_t n)
     return s;
 }
 
-/* Sum of (code - 1) * x over one I2_S row: element 32 q + p of a block of 128 lies in byte p, q = 0 in the
- * top bits. */
-static int64_t ternary_dot(const uint8_t *row, const int8_t *x, uint64_t k)
+/* A ternary weight as the formats define it, one at a time: its whole number, -2 … 2. *scale is that of its
+ * block, for formats that have such. */
+static int ternary_value(const struct reference_matrix *w, uint64_t r, uint64_t i, double *scale)
 {
-    int64_t sum = 0;
+    static const unsigned power[] = {1, 3, 9, 27, 81};
+    uint64_t at = r * w->k + i;
+    const uint8_t *p = w->data;
+    unsigned byte, place;
+    uint16_t half;
 
-    for (; k > 0; k -= 128, row += 32) {
-        for (int shift = 6; shift >= 0; shift -= 2, x += 32) {
-            int32_t part = 0;
-            for (int p = 0; p < 32; p++)
-                part += ((row[p] >> shift & 3) - 1) * x[p];
-            sum += part;
-        }
+    switch (w->type) {
+    case BN_TYPE_BITNET32:
+        p += at / 32 * 10;
+        memcpy(&half, p + 8, sizeof half);
+        *scale = reference_from_f16(half);
+        return (p[at % 32 / 4] >> at % 4 * 2 & 3) - 2;
+    case BN_TYPE_TQ2_0:
+        p += at / 256 * 66;
+        at %= 256;
+        memcpy(&half, p + 64, sizeof half);
+        *scale = reference_from_f16(half);
+        return (p[at / 128 * 32 + at % 32] >> at % 128 / 32 * 2 & 3) - 1;
+    case BN_TYPE_TQ1_0:
+        p += at / 256 * 54;
+        at %= 256;
+        memcpy(&half, p + 52, sizeof half);
+        *scale = reference_from_f16(half);
+        byte = p[at < 160 ? at % 32 : at < 240 ? 32 + (at - 160) % 16 : 48 + at % 4];
+        place = (unsigned)(at < 160 ? at / 32 : at < 240 ? (at - 160) / 16 : (at - 240) / 4);
+        return (int)((byte * power[place] & 255) * 3 >> 8) - 1;
+    default: /* value 32 q + j of a block of 128 lies in byte j, q = 0 in the top bits */
+        *scale = 1;
+        return (p[at / 128 * 32 + at % 32] >> (6 - at % 128 / 32 * 2) & 3) - 1;
+    }
+}
+
+/* The sum of whole numbers is exact, the scales multiply it block by block. */
+static double ternary_dot(const struct reference_matrix *w, uint64_t r, const int8_t *x)
+{
+    double sum = 0, scale = 1;
+
+    for (uint64_t i = 0; i < w->k; i += 32) {
+        int64_t part = 0;
+        for (uint64_t j = i; j < i + 32; j++)
+            part += ternary_value(w, r, j, &scale) * x[j];
+        sum += (double)part * scale;
     }
     return sum;
 }
 
 static void ternary_product(const struct reference_matrix *w, const double *x, int8_t *codes, double *y)
 {
-    float weight_scale;
+    float weight_scale = 1;
 
-    memcpy(&weight_scale, w->data + w->k * w->rows / 4, sizeof weight_scale);
+    if (w->type == BN_TYPE_I2_S)
+        memcpy(&weight_scale, w->data + w->k * w->rows / 4, sizeof weight_scale);
     float s = quantize(x, codes, w->k);
     for (uint64_t r = 0; r < w->rows; r++)
-        y[r] = (double)ternary_dot(w->data + r * (w->k / 4), codes, w->k) / (double)s * (double)weight_scale;
+        y[r] = ternary_dot(w, r, codes) / (double)s * (double)weight_scale;
 }
 
 static void product(const struct reference_matrix *w, const double *x, int8_t *codes, double *y)
 {
-    if (w->type == BN_TYPE_I2_S) {
+    if (bn_type_is_ternary(w->type)) {
         ternary_product(w, x, codes, y);
         return;
     }

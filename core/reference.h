@@ -10,7 +10,8 @@
 struct bn_reference;
 
 /* Check the hyper-parameters and tensors of a model and make room for n_ctx (>= 1) positions, 16 bytes a
- * cached value. Architectures bitnet-b1.58, bitnet-25, bitnet, llama; weights I2_S, Q8_0, Q6_K, Q4_K, Q4_0,
+ * cached value. Architectures bitnet-b1.58, bitnet-25, bitnet, llama; weights I2_S and its
+ * flavours, TQ1_0, TQ2_0, Q8_0, Q6_K, Q4_K, Q4_0,
  * F16, BF16, F32. Keeps pointers into the GGUF, which must outlive it. 0, or -1 with one line: file, key or
  * tensor, what was expected. */
 int bn_reference_open(struct bn_reference **out, const struct bn_gguf *gguf, uint32_t n_ctx,

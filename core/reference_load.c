@@ -156,11 +156,12 @@ static int load_matrix(const struct loader *l, const char *name, uint64_t k, uin
         return fail(l, "tensor", name, "expected, but the file does not have it");
     bool plain = t->type == BN_TYPE_F32 || t->type == BN_TYPE_F16 || t->type == BN_TYPE_BF16 ||
                  reference_is_block(t->type);
-    if (!plain && !(ternary && t->type == BN_TYPE_I2_S && t->ne[0] % 128 == 0))
-        return bn_err_set(l->err,
-                          "%s: tensor %s: %sQ8_0, Q6_K, Q4_K, Q4_0, F32, F16 or BF16 expected, found %s",
-                          l->gguf->path, name, ternary ? "I2_S with rows of whole blocks of 128, " : "",
-                          bn_type_name(t->type));
+    bool whole = t->type != BN_TYPE_I2_S || t->ne[0] % 128 == 0;
+    if (!plain && !(ternary && bn_type_is_ternary(t->type) && whole))
+        return bn_err_set(
+            l->err, "%s: tensor %s: %sQ8_0, Q6_K, Q4_K, Q4_0, F32, F16 or BF16 expected, found %s",
+            l->gguf->path, name, ternary ? "I2_S with rows of whole blocks of 128, TQ1_0, TQ2_0, " : "",
+            bn_type_name(t->type));
     if (t->ne[0] != k || (rows > 0 && t->ne[1] != rows) || t->ne[2] * t->ne[3] != 1)
         return bn_err_set(l->err, "%s: tensor %s: %llu x %llu elements expected, found %llu x %llu%s",
                           l->gguf->path, name, (unsigned long long)k,

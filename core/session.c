@@ -63,6 +63,8 @@ static void lay_out(struct bn_session *s, struct layout *l)
             (struct bn_q8){take(l, n * widest, sizeof(int8_t)), take(l, blocks, sizeof(float)),
                            take(l, i ? blocks * 16 : blocks, sizeof(int16_t))};
     }
+    if (bn_model_has_layout(m, BN_LAYOUT_I2S_BLOCK))
+        s->block_sums = take(l, n * widest / 32, sizeof *s->block_sums);
     s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
     s->packed =
         take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof(float));

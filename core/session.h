@@ -44,6 +44,7 @@ struct bn_session {
     int8_t *codes;       /* [n_batch][widest input]: activations quantised row by row */
     float *act_scale;    /* [n_batch] */
     int32_t *act_sum;    /* [n_batch] */
+    int32_t *block_sums; /* [n_batch][widest input / 32]: of 32 codes; NULL = no block scales in the model */
     int32_t *products;   /* [threads][BN_SESSION_PRODUCTS] */
     void *packed;        /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
                           * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */

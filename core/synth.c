@@ -178,17 +178,82 @@ static void fill_codes(struct generator *g)
     }
 }
 
+/* Half of the ternary codes are zeros, so this scale gives the weights the deviation. */
+static double ternary_scale(const struct plan *p)
+{
+    return p->deviation * sqrt(2);
+}
+
+static uint16_t half_of(const struct generator *g, double value)
+{
+    float f = (float)value;
+    uint16_t half;
+
+    g->kernels.f32_to_f16(&f, &half, 1);
+    return half;
+}
+
+/* TQ1_0's byte of five such codes as base-3 digits, by ten random bits; of four, by the lower eight. */
+static uint8_t digits_byte(unsigned bits, int n)
+{
+    unsigned number = 0;
+
+    for (int i = 0; i < 5; i++, bits >>= 2)
+        number = 3 * number + (i < n ? (bits & 1) + (bits >> 1 & 1) : 0);
+    return (uint8_t)((number * 256 + 242) / 243);
+}
+
+/* Blocks of codes with an F16 scale behind them: n_bytes of the piece, whole blocks. The scale of all blocks
+ * is the same in TQ1_0 and TQ2_0, as a converted BitNet model has it, and their own in BITNET32, whose codes
+ * go from -2 to 1: the four together have a mean square of 3/2. */
+static void fill_scaled(struct generator *g, const struct plan *p, size_t n_bytes)
+{
+    size_t block = (size_t)bn_type_row_bytes(p->type, p->type == BN_TYPE_BITNET32 ? 32 : 256);
+    uint16_t scale = half_of(g, ternary_scale(p));
+    uint8_t five[1024], four[256];
+
+    for (unsigned i = 0; i < 1024; i++)
+        five[i] = digits_byte(i, 5);
+    for (unsigned i = 0; i < 256; i++)
+        four[i] = digits_byte(i, 4);
+    if (p->type != BN_TYPE_TQ1_0)
+        fill_codes(g);
+    for (size_t i = 0; i < n_bytes; i += block) {
+        uint8_t *out = g->piece + i;
+        for (size_t j = 0; p->type == BN_TYPE_TQ1_0 && j < 52; j++) {
+            uint64_t bits = next_random(&g->random);
+            out[j] = j < 48 ? five[bits & 1023] : four[bits & 255];
+        }
+        if (p->type == BN_TYPE_BITNET32) {
+            uint64_t bits = next_random(&g->random);
+            memcpy(out, &bits, sizeof bits);
+            scale = half_of(g, p->deviation * sqrt(2.0 / 3) * (0.75 + 0.5 * uniform(&g->random)));
+        }
+        memcpy(out + block - sizeof scale, &scale, sizeof scale);
+    }
+}
+
+/* Bytes of the tensor that are made at a time: whole blocks. */
+static size_t piece_bytes(uint32_t type)
+{
+    size_t block = bn_type_is_ternary(type) ? (size_t)bn_type_row_bytes(type, 256) : 1;
+
+    return bn_block_of(type) ? BLOCKS_BYTES : PIECE_BYTES / block * block;
+}
+
 /* The tensor's data, piece by piece. */
 static void write_values(struct generator *g, const struct plan *p, uint64_t size_bytes)
 {
-    bool ternary = p->type == BN_TYPE_I2_S;
+    bool ternary = p->type == BN_TYPE_I2_S, codes = ternary || p->type == BN_TYPE_QK256;
     uint64_t left = ternary ? size_bytes - I2S_TAIL_BYTES : size_bytes;
-    size_t value_bytes = ternary ? 0 : prepare_values(g, p);
+    size_t value_bytes = bn_type_is_ternary(p->type) ? 0 : prepare_values(g, p);
 
     while (left > 0) {
-        size_t n = bn_min_size((size_t)left, bn_block_of(p->type) ? BLOCKS_BYTES : PIECE_BYTES);
-        if (ternary)
+        size_t n = bn_min_size((size_t)left, piece_bytes(p->type));
+        if (codes)
             fill_codes(g);
+        else if (bn_type_is_ternary(p->type))
+            fill_scaled(g, p, n);
         else if (bn_block_of(p->type))
             fill_blocks(g, p->type, n);
         else if (value_bytes == sizeof(float))
@@ -204,9 +269,9 @@ static void write_values(struct generator *g, const struct plan *p, uint64_t siz
             return;
         }
     }
-    if (ternary) { /* half of the codes are zeros, so this scale gives the weights the deviation */
+    if (ternary) {
         uint8_t tail[I2S_TAIL_BYTES] = {0};
-        float scale = (float)(p->deviation * sqrt(2));
+        float scale = (float)ternary_scale(p);
         memcpy(tail, &scale, sizeof scale);
         bn_gguf_write_data(g->writer, tail, sizeof tail);
         g->done_bytes += sizeof tail;
@@ -321,15 +386,37 @@ static bool is_plain(uint32_t type)
     return type == BN_TYPE_F16 || type == BN_TYPE_BF16 || type == BN_TYPE_F32;
 }
 
+/* Whose rows must be multiples of what. */
+static const struct ternary {
+    uint32_t type;
+    const char *name;
+    uint32_t multiple;
+} ternaries[] = {{BN_TYPE_I2_S, "i2_s", 128},
+                 {BN_TYPE_QK256, "qk256", 256},
+                 {BN_TYPE_BITNET32, "bitnet32", 32},
+                 {BN_TYPE_TQ1_0, "tq1_0", 256},
+                 {BN_TYPE_TQ2_0, "tq2_0", 256}};
+
+static const struct ternary *ternary_of(uint32_t type)
+{
+    for (size_t i = 0; i < BN_COUNT(ternaries); i++) {
+        if (ternaries[i].type == type)
+            return &ternaries[i];
+    }
+    return NULL;
+}
+
 /* Are rows of k values whole blocks of the type? */
 static int check_blocks(const struct bn_synth_shape *s, uint32_t type, uint32_t k, struct bn_err *err)
 {
     const struct bn_block *block = bn_block_of(type);
+    const struct ternary *ternary = ternary_of(type);
+    uint32_t multiple = block ? block->elements : ternary ? ternary->multiple : 1;
 
-    if (!block || k % block->elements == 0)
+    if (k % multiple == 0)
         return 0;
     return bn_err_set(err, "shape %s: rows of %u values, but %s needs multiples of %u; f16, bf16 or f32 fit",
-                      s->name, k, block->name, block->elements);
+                      s->name, k, block ? block->name : ternary->name, multiple);
 }
 
 int bn_synth_check(const struct bn_synth *synth, struct bn_err *err)
@@ -338,18 +425,12 @@ int bn_synth_check(const struct bn_synth *synth, struct bn_err *err)
 
     if (!is_plain(synth->etype) && !bn_block_of(synth->etype))
         return bn_err_set(err, "embeddings of type f16, bf16, f32 or a block format expected");
-    if (!is_plain(synth->wtype) && !bn_block_of(synth->wtype) && synth->wtype != BN_TYPE_I2_S)
-        return bn_err_set(err, "weights of type i2_s, f16, bf16, f32 or a block format expected");
+    if (!is_plain(synth->wtype) && !bn_block_of(synth->wtype) && !ternary_of(synth->wtype))
+        return bn_err_set(err, "weights of a ternary type, f16, bf16, f32 or a block format expected");
     if (check_blocks(s, synth->etype, s->n_embd, err) != 0 ||
         check_blocks(s, synth->wtype, s->n_embd, err) != 0 ||
         check_blocks(s, synth->wtype, s->n_ff, err) != 0)
         return -1;
-    if (synth->wtype != BN_TYPE_I2_S)
-        return 0;
-    if (s->n_embd % 128 != 0 || s->n_ff % 128 != 0)
-        return bn_err_set(
-            err, "shape %s: rows of %u and %u values, but i2_s needs multiples of 128; f16, bf16 or f32 fit",
-            s->name, s->n_embd, s->n_ff);
     return 0;
 }
 

@@ -23,8 +23,8 @@ const struct bn_synth_shape *bn_synth_shape_at(size_t i);
 
 struct bn_synth {
     const struct bn_synth_shape *shape;
-    uint32_t wtype; /* projections: I2_S, F16, BF16, F32 or a block format (core/block.h) */
-    uint32_t etype; /* embedding and output matrix: the same but for I2_S */
+    uint32_t wtype; /* projections: ternary, F16, BF16, F32 or a block format (core/block.h) */
+    uint32_t etype; /* embedding and output matrix: the same but for ternary */
     uint64_t seed;  /* the same seed, shape and types give the same file */
     /* Whose vocabulary to copy; it then says how many tokens there are. NULL: byte tokens and numbered
      * fillers. */

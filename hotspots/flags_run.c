@@ -69,7 +69,8 @@ void bn_flag_mock_kernel(struct bn_profile *p, struct bn_flag *flag)
 
 static bool is_quantised(const struct bn_profile *p)
 {
-    static const char *const formats[] = {"i2s", "qk256", "tl1", "tl2", "q8_0", "q6_k", "q4_k", "q4_0"};
+    static const char *const formats[] = {"i2s",  "qk256", "bitnet32", "tq1_0", "tq2_0",
+                                          "q8_0", "q6_k",  "q4_k",     "q4_0"};
 
     for (size_t i = 0; p->model.format && i < BN_COUNT(formats); i++)
         if (strcmp(p->model.format, formats[i]) == 0)
@@ -79,8 +80,8 @@ static bool is_quantised(const struct bn_profile *p)
 
 static bool is_quantised_kernel(const char *name)
 {
-    static const char *const families[] = {"i2s_gem",  "tl1_",     "tl2_",     "qk256_",
-                                           "q8_0_gem", "q6_k_gem", "q4_k_gem", "q4_0_gem"};
+    static const char *const families[] = {"i2s_gem",  "i2s_block_gem", "tl1_",     "tl2_",    "qk256_",
+                                           "q8_0_gem", "q6_k_gem",      "q4_k_gem", "q4_0_gem"};
 
     for (size_t i = 0; i < BN_COUNT(families); i++) {
         if (strncmp(name, families[i], strlen(families[i])) == 0)

@@ -15,7 +15,8 @@ int bn_roofline_memory_bound(const struct bn_profile *p)
 /* Projections of models whose products are of int8. */
 static bool is_int8_projection(const struct bn_profile *p, uint32_t stage)
 {
-    static const char *const formats[] = {"i2s", "q8_0", "q6_k", "q4_k", "q4_0"};
+    static const char *const formats[] = {"i2s",  "qk256", "bitnet32", "tq1_0", "tq2_0",
+                                          "q8_0", "q6_k",  "q4_k",     "q4_0"};
     const char *name = p->stages[stage].name;
     size_t n = strlen(name);
 

@@ -40,7 +40,7 @@ struct bn_act {
      * y[r] = (sum over blocks b, in order, of (float)(sum_i in b (code[r][i] - 1) * x[i]) * scale[r][b])    \
      *        / act_scale, a rounding an operation. Exact.                                                   \
      * w: tiles of n_rows rows (kernels/pack.h, I2S with block scales); block: a multiple of 32, at most     \
-     * 4096, that divides k; x: [k] int8; x_sums: [k / 32], what i8_block_sums gives; y: [n_rows] */                     \
+     * 4096, that divides k; x: [k] int8; x_sums: [k / 32], what i8_block_sums gives; y: [n_rows] */         \
     X(i2s_block_gemv, void,                                                                                  \
       (const uint8_t *w, const int8_t *x, const int32_t *x_sums, float act_scale, float *y, size_t n_rows,   \
        size_t k, size_t block))                                                                              \

@@ -21,13 +21,17 @@ struct options {
 static const struct {
     const char *name;
     int type;
-} types[] = {{"i2_s", BN_TYPE_I2_S}, {"f16", BN_TYPE_F16},   {"bf16", BN_TYPE_BF16}, {"f32", BN_TYPE_F32},
-             {"q8_0", BN_TYPE_Q8_0}, {"q6_k", BN_TYPE_Q6_K}, {"q4_k", BN_TYPE_Q4_K}, {"q4_0", BN_TYPE_Q4_0}};
+} types[] = {{"i2_s", BN_TYPE_I2_S},   {"qk256", BN_TYPE_QK256}, {"bitnet32", BN_TYPE_BITNET32},
+             {"tq1_0", BN_TYPE_TQ1_0}, {"tq2_0", BN_TYPE_TQ2_0}, {"f16", BN_TYPE_F16},
+             {"bf16", BN_TYPE_BF16},   {"f32", BN_TYPE_F32},     {"q8_0", BN_TYPE_Q8_0},
+             {"q6_k", BN_TYPE_Q6_K},   {"q4_k", BN_TYPE_Q4_K},   {"q4_0", BN_TYPE_Q4_0}};
 
 static const struct argp_option option_list[] = {
     {"shape", 's', "SHAPE", 0, "2b4t, large, 3b, 8b or tiny (list: what they are)", 0},
     {"output", 'o', "FILE", 0, "the GGUF file to write", 0},
-    {"wtype", 'w', "TYPE", 0, "projections: i2_s (default; 3b: f16), f16, bf16, f32, q8_0, q6_k, q4_k, q4_0",
+    {"wtype", 'w', "TYPE", 0,
+     "projections: i2_s (default; 3b: f16), qk256, bitnet32, tq1_0, tq2_0, f16, bf16, f32, q8_0, q6_k, q4_k, "
+     "q4_0",
      0},
     {"etype", 'e', "TYPE", 0, "embedding and output matrix: f16 (default), bf16, f32, q8_0, q6_k, q4_k, q4_0",
      0},
@@ -43,7 +47,10 @@ static int parse_type(struct argp_state *state, const char *option, const char *
     for (size_t i = 0; i < BN_COUNT(types); i++)
         if (strcmp(types[i].name, arg) == 0)
             return types[i].type;
-    argp_error(state, "--%s %s: i2_s, f16, bf16, f32, q8_0, q6_k, q4_k or q4_0 expected", option, arg);
+    argp_error(
+        state,
+        "--%s %s: i2_s, qk256, bitnet32, tq1_0, tq2_0, f16, bf16, f32, q8_0, q6_k, q4_k or q4_0 expected",
+        option, arg);
     return -1;
 }
 

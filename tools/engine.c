@@ -111,7 +111,10 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
         return -1;
     bn_scope_count(e->model.gguf.size_bytes, 0);
     e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
-    e->kernel = strcmp(o->kernel, "mock") == 0 ? "mock" : qk256 ? "qk256" : e->model.format;
+    e->kernel = strcmp(o->kernel, "mock") == 0    ? "mock"
+                : !bn_model_is_ternary(&e->model) ? e->model.format
+                : qk256                           ? "qk256"
+                                                  : "i2s";
     return 0;
 }
 

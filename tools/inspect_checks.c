@@ -36,26 +36,6 @@ static uint64_t count_code3(const uint8_t *p, uint64_t n)
     return count;
 }
 
-static void check_i2s(struct bn_inspection *r, const struct bn_tensor *t)
-{
-    uint64_t code_bytes = t->size_bytes - 32, n3 = count_code3(t->data, code_bytes);
-    char *name = name_of(t);
-    float scale;
-
-    memcpy(&scale, t->data + code_bytes, sizeof scale);
-    r->n_i2s++;
-    r->n_codes += code_bytes * 4;
-    r->n_code3 += n3;
-    if (n3)
-        found(r, bn_xasprintf("%s: %" PRIu64 " codes of 3: not written by a converter, or another layout",
-                              name, n3));
-    if (!(scale > 0) || !isfinite(scale))
-        found(r, bn_xasprintf("%s: scale %g, a finite number above 0 expected", name, (double)scale));
-    if (t->ne[0] % 128)
-        found(r, bn_xasprintf("%s: rows of %" PRIu64 ", a multiple of 128 expected", name, t->ne[0]));
-    free(name);
-}
-
 static double half_value(uint16_t h)
 {
     int exponent = h >> 10 & 31, fraction = h & 1023;
@@ -64,6 +44,62 @@ static double half_value(uint16_t h)
                               : ldexp(fraction, -24);
 
     return h & 0x8000 ? -v : v;
+}
+
+/* The weights' codes and, for blocks of them, scales. Where a code of 3 is a weight as good as any, none is
+ * counted. */
+static void check_blocks(struct bn_inspection *r, const struct bn_tensor *t, uint64_t *n3)
+{
+    bool bitnet32 = t->type == BN_TYPE_BITNET32, tq1 = t->type == BN_TYPE_TQ1_0;
+    uint64_t step = bn_type_row_bytes(t->type, bitnet32 ? 32 : 256), bad = 0;
+    uint16_t scale;
+
+    for (const uint8_t *p = t->data; p < t->data + t->size_bytes; p += step) {
+        memcpy(&scale, p + step - sizeof scale, sizeof scale);
+        bad += !isfinite(half_value(scale));
+        *n3 += bitnet32 || tq1 ? 0 : count_code3(p, step - sizeof scale);
+    }
+    if (bad) {
+        char *name = name_of(t);
+        found(r, bn_xasprintf("%s: %" PRIu64 " scales of blocks are not finite", name, bad));
+        free(name);
+    }
+}
+
+static void check_scale(struct bn_inspection *r, const struct bn_tensor *t)
+{
+    char *name = name_of(t);
+    float scale;
+
+    memcpy(&scale, t->data + t->size_bytes - 32, sizeof scale);
+    if (!(scale > 0) || !isfinite(scale))
+        found(r, bn_xasprintf("%s: scale %g, a finite number above 0 expected", name, (double)scale));
+    if (t->ne[0] % 128)
+        found(r, bn_xasprintf("%s: rows of %" PRIu64 ", a multiple of 128 expected", name, t->ne[0]));
+    free(name);
+}
+
+static void check_ternary(struct bn_inspection *r, const struct bn_tensor *t)
+{
+    uint64_t n3 = 0;
+
+    if (t->type == BN_TYPE_I2_S)
+        n3 = count_code3(t->data, t->size_bytes - 32);
+    else if (t->type == BN_TYPE_QK256)
+        n3 = count_code3(t->data, t->size_bytes);
+    else
+        check_blocks(r, t, &n3);
+    r->n_ternary++;
+    r->n_codes += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
+    r->n_code3 += n3;
+    if (n3) {
+        char *name = name_of(t);
+        found(r, bn_xasprintf("%s: %" PRIu64 " codes of 3: not written by a converter, or another layout",
+                              name, n3));
+        free(name);
+    }
+    if (t->type == BN_TYPE_I2_S)
+        check_scale(r, t);
 }
 
 static double value_at(const struct bn_tensor *t, uint64_t i)
@@ -151,8 +187,8 @@ void bn_inspect(struct bn_inspection *r, const struct bn_gguf *g, struct bn_str 
     *r = (struct bn_inspection){0};
     for (uint64_t i = 0; i < g->n_tensors; i++) {
         const struct bn_tensor *t = &g->tensors[i];
-        if (t->type == BN_TYPE_I2_S)
-            check_i2s(r, t);
+        if (bn_type_is_ternary(t->type))
+            check_ternary(r, t);
         else if (name_contains(t, "norm"))
             check_norm(r, t);
     }

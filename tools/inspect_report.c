@@ -63,7 +63,7 @@ static void print_tensors(FILE *f, const struct bn_gguf *g)
         char *name = bn_inspect_str(t->name, NAME_CHARS);
         for (uint32_t d = 0; d < t->n_dims; d++)
             bn_buf_printf(&shape, "%s%" PRIu64, d ? " x " : "", t->ne[d]);
-        fprintf(f, "  %-32s %-5s %-16s %13" PRIu64 " bytes\n", name, bn_type_name(t->type), shape.p,
+        fprintf(f, "  %-32s %-8s %-16s %13" PRIu64 " bytes\n", name, bn_type_name(t->type), shape.p,
                 t->size_bytes);
         free(name);
         bn_buf_free(&shape);
@@ -77,10 +77,10 @@ static void print_totals(FILE *f, const struct bn_gguf *g)
     fputs("\nby type\n", f);
     for (uint32_t type = 0; type < MAX_TYPES; type++)
         if (by_type[type].tensors)
-            fprintf(f, "  %-5s %5" PRIu64 " tensors %14" PRIu64 " elements %14" PRIu64 " bytes\n",
+            fprintf(f, "  %-8s %5" PRIu64 " tensors %14" PRIu64 " elements %14" PRIu64 " bytes\n",
                     bn_type_name(type), by_type[type].tensors, by_type[type].elements, by_type[type].bytes);
     fprintf(f,
-            "  all   %5" PRIu64 " tensors %14" PRIu64 " elements %14" PRIu64 " bytes, file %" PRIu64
+            "  all      %5" PRIu64 " tensors %14" PRIu64 " elements %14" PRIu64 " bytes, file %" PRIu64
             " bytes\n",
             all.tensors, all.elements, all.bytes, g->size_bytes);
 }
@@ -89,9 +89,9 @@ static void print_checks(FILE *f, const struct bn_inspection *r, const struct bn
 {
     fputs("\nchecks\n", f);
     fprintf(f,
-            "  I2_S       %" PRIu64 " tensors, %" PRIu64 " codes, %" PRIu64
+            "  ternary    %" PRIu64 " tensors, %" PRIu64 " codes, %" PRIu64
             " of them 3 (no converter writes it)\n",
-            r->n_i2s, r->n_codes, r->n_code3);
+            r->n_ternary, r->n_codes, r->n_code3);
     fprintf(f, "  norms      %zu\n", r->n_norms);
     fprintf(f, "  tokenizer  %s\n", r->tokenizer ? r->tokenizer : "none");
     fprintf(f, "  engine     %s\n",
@@ -190,10 +190,10 @@ static void add_checks(cJSON *root, const struct bn_inspection *r)
     cJSON *norms = cJSON_AddObjectToObject(root, "norms");
     for (size_t i = 0; i < r->n_norms; i++)
         add_number(norms, r->norms[i].name, r->norms[i].rms);
-    cJSON *i2s = cJSON_AddObjectToObject(root, "i2s");
-    add_number(i2s, "tensors", (double)r->n_i2s);
-    add_number(i2s, "codes", (double)r->n_codes);
-    add_number(i2s, "codes_of_3", (double)r->n_code3);
+    cJSON *ternary = cJSON_AddObjectToObject(root, "i2s"); /* the name from before there were others */
+    add_number(ternary, "tensors", (double)r->n_ternary);
+    add_number(ternary, "codes", (double)r->n_codes);
+    add_number(ternary, "codes_of_3", (double)r->n_code3);
     add_text(root, "tokenizer", r->tokenizer);
     add_text(root, "engine", r->engine);
     cJSON *findings = cJSON_AddArrayToObject(root, "findings");

@@ -43,6 +43,8 @@ static const char *product_symbol(const struct bn_run_report *r)
         return r->kernels->symbol[BN_KERNEL_i2s_gemv];
     case BN_LAYOUT_QK256:
         return r->kernels->symbol[BN_KERNEL_qk256_gemv];
+    case BN_LAYOUT_I2S_BLOCK:
+        return r->kernels->symbol[BN_KERNEL_i2s_block_gemv];
     case BN_LAYOUT_BLOCKS:
         return r->kernels->symbol[bn_block_of(w->type)->gemv];
     default:

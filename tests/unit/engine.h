@@ -24,7 +24,9 @@ struct engine {
     struct bn_session session;
 };
 
-static inline void open_engine(struct engine *e, const char *path, unsigned cpu_flags, unsigned n_threads)
+/* With ternary weights in the given layout. */
+static inline void open_engine_as(struct engine *e, const char *path, unsigned cpu_flags, unsigned n_threads,
+                                  enum bn_layout ternary)
 {
     struct bn_err err = {""};
 
@@ -32,11 +34,16 @@ static inline void open_engine(struct engine *e, const char *path, unsigned cpu_
         fail_msg("%s", err.msg);
     bn_kernels_init(&e->kernels, cpu_flags);
     assert_int_equal(bn_pool_open(&e->pool, n_threads, &err), 0);
-    if (bn_model_prepare(&e->model, &e->kernels, e->pool, BN_LAYOUT_I2S, &err) != 0)
+    if (bn_model_prepare(&e->model, &e->kernels, e->pool, ternary, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(bn_session_open(&e->session, &e->model, &e->kernels, e->pool,
                                      &(struct bn_session_options){.n_ctx = e->model.n_ctx}, &err),
                      0);
+}
+
+static inline void open_engine(struct engine *e, const char *path, unsigned cpu_flags, unsigned n_threads)
+{
+    open_engine_as(e, path, cpu_flags, n_threads, BN_LAYOUT_I2S);
 }
 
 static inline void close_engine(struct engine *e)
@@ -129,7 +136,7 @@ static inline double distance(struct engine *e, const uint32_t *tokens, size_t n
 }
 
 /* On every instruction set that this machine has. */
-static inline void check_error(const char *path, size_t n, double bound)
+static inline void check_error_as(const char *path, size_t n, double bound, enum bn_layout ternary)
 {
     uint32_t *tokens = bn_xcalloc(n, sizeof *tokens);
     double *expected = NULL;
@@ -138,7 +145,7 @@ static inline void check_error(const char *path, size_t n, double bound)
 
     for (size_t i = 0; i < n_sets; i++) {
         struct engine e;
-        open_engine(&e, path, sets[i], 2);
+        open_engine_as(&e, path, sets[i], 2, ternary);
         fill_tokens(tokens, n, e.model.n_vocab);
         if (!expected)
             expected = expected_logits(&e.model.gguf, tokens, n);
@@ -150,6 +157,11 @@ static inline void check_error(const char *path, size_t n, double bound)
     }
     free(expected);
     free(tokens);
+}
+
+static inline void check_error(const char *path, size_t n, double bound)
+{
+    check_error_as(path, n, bound, BN_LAYOUT_I2S);
 }
 
 #endif

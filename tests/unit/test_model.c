@@ -366,7 +366,8 @@ static void test_bad_tensors(void **state)
 {
     (void)state;
     refused(FILE_OF(.tensor = "blk.1.attn_q.weight", .type = BN_TYPE_Q5_K + 1, .ne0 = 256),
-            ": tensor blk.1.attn_q.weight: type Q5_K is not supported \\(I2_S, Q8_0, .*F16, F32 or BF16 "
+            ": tensor blk.1.attn_q.weight: type Q5_K is not supported \\(I2_S, TQ1_0, TQ2_0, Q8_0, .*F16, "
+            "F32 or BF16 "
             "expected\\)");
     refused(FILE_OF(.tensor = "token_embd.weight", .type = BN_TYPE_I2_S + 1),
             ": tensor token_embd.weight: type I2_S is not supported \\(Q8_0, .*F16, F32 or BF16 expected\\)");

@@ -170,7 +170,8 @@ static void test_bad_tensors(void **state)
     m.ne1 = WIDTH + 1;
     expect(&m, "tensor blk.0.ffn_down.weight: 12 x 8 elements expected, found 12 x 9");
     m.type = BN_TYPE_Q5_0, m.ne0 = 32;
-    expect(&m, "I2_S with rows of whole blocks of 128, Q8_0, Q6_K, Q4_K, Q4_0, F32, F16 or BF16 expected, "
+    expect(&m, "I2_S with rows of whole blocks of 128, TQ1_0, TQ2_0, Q8_0, Q6_K, Q4_K, Q4_0, F32, F16 or "
+               "BF16 expected, "
                "found Q5_0");
     m.type = BN_TYPE_I2_S, m.ne0 = 64, m.ne1 = 2;
     expect(&m, "I2_S with rows of whole blocks of 128");

@@ -14,6 +14,8 @@
 
 #include "core/block.h"
 #include "core/tokenizer.h"
+#include "kernels/kernels.h"
+#include "kernels/unpack.h"
 
 static char folder[] = "/tmp/bnprof-test-synth.XXXXXX";
 static char path[64], other_path[64];
@@ -242,6 +244,67 @@ static void test_codes(void **state)
     bn_gguf_close(&g);
 }
 
+/* The root mean square of a tensor's weights, by the formats' definitions. */
+static double deviation_of(const struct bn_gguf *g, const char *name)
+{
+    const struct bn_tensor *t = bn_gguf_tensor(g, name);
+    uint64_t n = t->ne[0] * t->ne[1];
+    uint8_t *codes = malloc(n);
+    uint16_t *scales = malloc(n / 32 * sizeof *scales);
+    bool whole = t->type == BN_TYPE_I2_S || t->type == BN_TYPE_QK256;
+    size_t block = t->type == BN_TYPE_BITNET32 ? 32 : 256;
+    struct bn_kernels kernels;
+    float scale = 1;
+    double sum = 0;
+
+    bn_kernels_init(&kernels, 0);
+    if (whole)
+        bn_unpack_i2s(t->data, codes, n);
+    else
+        (t->type == BN_TYPE_BITNET32 ? bn_unpack_bitnet32
+         : t->type == BN_TYPE_TQ1_0  ? bn_unpack_tq1_0
+                                     : bn_unpack_tq2_0)(t->data, codes, scales, n);
+    if (t->type == BN_TYPE_I2_S)
+        memcpy(&scale, t->data + n / 4, sizeof scale);
+    if (t->type == BN_TYPE_QK256)
+        memcpy(&scale, bn_gguf_tensor(g, "blk.0.ffn_up.scale")->data, sizeof scale);
+    for (uint64_t i = 0; i < n; i++) {
+        assert_true(codes[i] < (t->type == BN_TYPE_BITNET32 ? 4 : 3));
+        if (!whole)
+            kernels.f16_to_f32(&scales[i / block], &scale, 1);
+        sum += pow((codes[i] - 1) * (double)scale, 2);
+    }
+    free(scales);
+    free(codes);
+    return sqrt(sum / (double)n);
+}
+
+/* All ternary formats have weights of the same size. */
+static void test_ternary_formats(void **state)
+{
+    static const uint32_t types[] = {BN_TYPE_QK256, BN_TYPE_BITNET32, BN_TYPE_TQ1_0, BN_TYPE_TQ2_0};
+    struct bn_gguf g;
+
+    (void)state;
+    struct bn_synth_shape wide = narrow;
+    wide.n_embd = 512;
+    wide.n_ff = 256;
+    write_model(path, &(struct bn_synth){.shape = &wide, .wtype = BN_TYPE_I2_S, .etype = BN_TYPE_F16});
+    open_model(&g, path);
+    double expected = deviation_of(&g, "blk.0.ffn_up.weight");
+    bn_gguf_close(&g);
+    for (size_t i = 0; i < BN_COUNT(types); i++) {
+        write_model(path, &(struct bn_synth){.shape = &wide, .wtype = types[i], .etype = BN_TYPE_F16});
+        open_model(&g, path);
+        assert_int_equal(bn_gguf_tensor(&g, "blk.0.ffn_up.weight")->type, types[i]);
+        double deviation = deviation_of(&g, "blk.0.ffn_up.weight");
+        print_message("# %s: %.4f, I2_S %.4f\n", bn_type_name(types[i]), deviation, expected);
+        /* the scale tensor of QK256 draws a size of its own: 0.85 ... 1.15 */
+        assert_true(fabs(deviation / expected - 1) < (types[i] == BN_TYPE_QK256 ? 0.4 : 0.03));
+        bn_gguf_close(&g);
+    }
+}
+
 static bool stop_at_once(void *ctx, uint64_t done, uint64_t total)
 {
     *(int *)ctx += done <= total;
@@ -362,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_repeatable),
         cmocka_unit_test(test_codes),
         cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_ternary_formats),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_shapes),
     };
