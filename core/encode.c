@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "core/block.h"
+#include "core/repack.h"
 #include "kernels/pack.h"
 
 enum { HUGE_PAGE = 2 << 20 };
@@ -90,7 +91,7 @@ int bn_encode_matrix(const struct bn_weight *from, uint32_t type, const struct b
     free(job.values);
     free(job.rows);
     to->packed = *memory;
-    to->layout = BN_LAYOUT_BLOCKS;
+    bn_repack_set_layout(to, BN_LAYOUT_BLOCKS);
     to->size_bytes = from->n_rows * job.row_bytes;
     return 0;
 }
