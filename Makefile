@@ -47,6 +47,7 @@ LIBRARY := $(BUILD)/libbnprof.a
 PROGRAM := $(BUILD)/bnprof
 TESTS   := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
 TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c)))
+AGREE := $(BUILD)/tests/engine/agree
 CHECKKERNEL := $(if $(wildcard tests/kernels/*.c),$(BUILD)/tests/kernels/checkkernel)
 
 all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) compile_commands.json ## build (default): ./bnprof
@@ -91,11 +92,21 @@ $(BUILD)/tests/kernels/checkkernel: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests
 	@echo "  LD  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
-# For ARM64, by a cross compiler: the kernels and their proof.
+# The engine without what needs other libraries: the tokenizer and digests.
+ENGINE := $(filter-out core/digest.c core/pretokenize.c core/tokenizer_json.c,$(filter kernels/% core/%,$(SOURCES))) tools/engine.c
+$(BUILD)/libengine.a: $(ENGINE:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/%.embed.o,$(filter core/%,$(EMBED)))
+	@echo "  AR  $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/tests/engine/agree: $(BUILD)/tests/engine/agree.o $(BUILD)/libengine.a
+	@echo "  LD  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+
+# For ARM64, by a cross compiler: the kernels with their proof, and the engine on the demo model.
 AARCH64 := aarch64-linux-gnu-
-aarch64: ## checkkernel for ARM64 (build/aarch64), to be run there or by qemu-aarch64
-	$(Q)$(MAKE) CONFIG=release BUILD=build/aarch64 ARCH=aarch64 CC=$(AARCH64)gcc CFLAGS= PACKAGES= LDFLAGS=-static \
-	    build/aarch64/tests/kernels/checkkernel
+aarch64: ## checkkernel and the engine for ARM64, in build/aarch64
+	$(Q)$(MAKE) CONFIG=release BUILD=build/aarch64 ARCH=aarch64 CC=$(AARCH64)gcc CFLAGS= AR=$(AARCH64)ar PACKAGES= LDFLAGS= \
+	    build/aarch64/tests/kernels/checkkernel build/aarch64/tests/engine/agree
 
 # Programs whose profile is known. Built plainly, never with a sanitizer: they are what is measured, not what measures.
 $(BUILD)/tests/data/truth_%: tests/data/truth_%.c Makefile
@@ -108,7 +119,7 @@ demo: all ## the main job on the demo model: record, svg, hotspots
 	./bnprof svg
 	./bnprof hotspots --compare previous
 
-tests-build: all $(TESTS) $(TRUTHS) $(CHECKKERNEL)
+tests-build: all $(TESTS) $(TRUTHS) $(CHECKKERNEL) $(AGREE)
 
 test: tests-build ## all tests (MODELS=DIR: where the optional vocabularies and models are)
 	$(Q)BUILD=$(BUILD) CONFIG=$(CONFIG) MODELS="$(abspath $(MODELS))" tests/run.sh

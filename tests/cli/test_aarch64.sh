@@ -1,33 +1,32 @@
 #!/bin/bash
-# The kernels for ARM64: cross-compiled, then proved by checkkernel under qemu-user on a CPU without
-# and on one with dot products.
+# ARM64: the kernels, cross-compiled and proved by checkkernel under qemu-user on a CPU without and on one with dot products;
+# the engine on the demo model, which must choose the tokens that it chooses here.
 . tests/cli/lib.sh
 gcc=aarch64-linux-gnu-gcc
-checkkernel=$root/build/aarch64/tests/kernels/checkkernel
+arm=$root/build/aarch64/tests
 
-if [ "${CONFIG:-release}" != release ]; then
-    skip "ARM64 kernels" "the program is the same in every configuration; CONFIG=release runs it"
-    plan
-    exit 0
-fi
+why=
+[ "${CONFIG:-release}" = release ] || why="the programs are the same in every configuration; CONFIG=release runs them"
 for tool in $gcc qemu-aarch64; do
-    if ! command -v $tool >/dev/null; then
-        skip "ARM64 kernels" "no $tool (tools/install-deps --dev)"
-        plan
-        exit 0
-    fi
+    command -v $tool >/dev/null || why="no $tool (tools/install-deps --dev)"
 done
-if ! echo '#include <stdlib.h>' | $gcc -E - >/dev/null 2>&1; then
-    skip "ARM64 kernels" "no C library for $gcc (tools/install-deps --dev)"
+libc=$($gcc -print-file-name=libc.so.6 2>/dev/null)
+[ -n "$why" ] || [ -f "$libc" ] || why="no C library for $gcc (tools/install-deps --dev)"
+if [ -n "$why" ]; then
+    skip "ARM64" "$why"
     plan
     exit 0
 fi
+
+emulate() { # CPU PROGRAM…
+    qemu-aarch64 -L "$(dirname "$(dirname "$libc")")" -cpu "$@"
+}
 
 # proves NAME CPU ISAS [FILTER]: all that checkkernel tries passes, and it tries kernels of each of ISAS
 proves() {
     local name=$1 cpu=$2 isas=$3 isa
     shift 3
-    if ! qemu-aarch64 -cpu "$cpu" "$checkkernel" --tap "$@" >log 2>&1 || grep -q '^not ok' log; then
+    if ! emulate "$cpu" "$arm/kernels/checkkernel" --tap "$@" >log 2>&1 || grep -q '^not ok' log; then
         not_ok "$name" "$(grep -v '^ok' log)"
         return
     fi
@@ -40,8 +39,27 @@ proves() {
     ok "$name"
 }
 
-MAKEFLAGS='' check "checkkernel cross-compiles without a warning" make -C "$root" WERROR=1 aarch64
-proves "C and NEON on a Cortex-A53" cortex-a53 'c neon'
+MAKEFLAGS='' check "checkkernel and the engine cross-compile without a warning" make -C "$root" WERROR=1 aarch64
+proves "kernels in C and NEON on a Cortex-A53" cortex-a53 'c neon'
 check "which lacks dot products" grep -q 'skipped: CPU lacks dotprod' log
-proves "dot products on a Cortex-A76" cortex-a76 dotprod _dotprod
+proves "kernels with dot products on a Cortex-A76" cortex-a76 dotprod _dotprod
+
+# agrees CPU ISA KERNEL: the engine uses KERNEL, is close to the reference and chooses the tokens in the file `here`
+agrees() {
+    local name="the engine on a $1 with $2"
+    if ! emulate "$1" "$arm/engine/agree" "$2" >out 2>&1; then
+        not_ok "$name" "$(cat out)"
+    elif ! grep -q "^kernels.* $3\b" out; then
+        not_ok "$name" "$3 was not used: $(cat out)"
+    elif ! grep '^tokens' out | cmp -s - here; then
+        not_ok "$name" "$(cat here out)"
+    else
+        ok "$name"
+    fi
+}
+
+"$root/$BUILD/tests/engine/agree" c | grep '^tokens' >here
+check "the engine here chooses tokens" test "$(wc -w <here)" -gt 20
+agrees cortex-a53 neon i2s_gemv_neon
+agrees cortex-a76 dotprod i2s_gemv_dotprod
 plan
