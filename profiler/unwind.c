@@ -36,7 +36,7 @@ static enum step step_by_rules(unw_cursor_t *cursor)
         return FAILED;
     if (ip != 0)
         return r > 0 ? STEPPED : FAILED;
-    if (unw_get_save_loc(cursor, UNW_X86_64_RIP, &saved) == 0 && saved.type == UNW_SLT_NONE)
+    if (unw_get_save_loc(cursor, BN_UNWIND_RIP, &saved) == 0 && saved.type == UNW_SLT_NONE)
         return ENDED;
     return r > 0 ? ENDED : FAILED; /* a return address of 0 marks the end as well */
 }
@@ -118,7 +118,7 @@ static enum step step_without_rules(struct bn_unwinder *u, const struct bn_proce
         restart(u, cursor, as, true, ip, sp + 8, NULL);
         return STEPPED;
     }
-    if (unw_get_reg(cursor, UNW_X86_64_RBP, &rbp) != 0 || rbp < sp || rbp % 8 != 0)
+    if (unw_get_reg(cursor, BN_UNWIND_RBP, &rbp) != 0 || rbp < sp || rbp % 8 != 0)
         return NO_RULES;
     if (!bn_unwind_read_stack(u, rbp, &saved) || !bn_unwind_read_stack(u, rbp + 8, &ip))
         return u->beyond_dump ? FAILED : NO_RULES;

@@ -319,6 +319,10 @@ int cmd_record(int argc, char **argv)
     struct bn_err err;
 
     bn_record_options_parse(&job.options, argc, argv);
+#ifndef __x86_64__
+    bn_err_set(&err, "record: stacks can be unwound on x86-64 only");
+    return bn_tool_fail(&err);
+#endif
     job.engine = strcmp(job.options.command[0], "run") == 0;
     if (make_folder(&job, &err) != 0)
         return bn_tool_fail(&err);
