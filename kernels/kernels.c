@@ -102,6 +102,9 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(f32_rope_norm, neon);
     BN_USE(f16_attn_scores, neon);
     BN_USE(f16_attn_values, neon);
+    BN_USE(i8_attn_scores, neon);
+    BN_USE(i8_attn_weights, neon);
+    BN_USE(i8_attn_values, neon);
     BN_USE(f32_softmax, neon);
     BN_USE(f32_argmax, neon);
 }
@@ -112,6 +115,7 @@ void bn_kernels_init_dotprod(struct bn_kernels *kernels)
     BN_USE(i2s_gemm, dotprod);
     BN_USE(qk256_gemv, dotprod);
     BN_USE(qk256_gemm, dotprod);
+    BN_USE(i8_attn_scores, dotprod);
 }
 #endif
 
