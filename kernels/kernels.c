@@ -39,6 +39,8 @@ void bn_kernels_init_avx512(struct bn_kernels *kernels)
     BN_USE(f16_gemv, avx512);
     BN_USE(bf16_gemv, avx512);
     BN_USE(f32_gemv, avx512);
+    BN_USE(screen_encode, avx512);
+    BN_USE(screen_select, avx512);
     BN_USE(f16_to_f32, avx512);
     BN_USE(f32_to_f16, avx512);
     BN_USE(bf16_to_f32, avx512);
@@ -65,6 +67,8 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
     BN_USE(i2s_pack, avx512vnni);
     BN_USE(qk256_gemv, avx512vnni);
     BN_USE(qk256_gemm, avx512vnni);
+    BN_USE(screen_high_gemv, avx512vnni);
+    BN_USE(screen_mid_gemv, avx512vnni);
     BN_USE(q8_0_gemv, avx512vnni);
     BN_USE(q8_0_gemm, avx512vnni);
     BN_USE(q4_0_gemv, avx512vnni);

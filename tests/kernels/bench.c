@@ -38,49 +38,51 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {BN_KERNEL_i2s_gemv, 6912, 2560, 1},        {BN_KERNEL_i2s_gemv, 2560, 6912, 1},
-    {BN_KERNEL_i2s_gemv, 2560, 2560, 1},        {BN_KERNEL_i2s_gemv, 640, 2560, 1},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 1},        {BN_KERNEL_i2s_gemm, 2560, 2560, 2},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 3},        {BN_KERNEL_i2s_gemm, 2560, 2560, 4},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 5},        {BN_KERNEL_i2s_gemm, 2560, 2560, 7},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 8},        {BN_KERNEL_i2s_gemm, 2560, 2560, 16},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 33},       {BN_KERNEL_i2s_gemm, 2560, 2560, 64},
-    {BN_KERNEL_i2s_gemm, 2560, 2560, 512},      {BN_KERNEL_i2s_gemm, 6912, 2560, 64},
-    {BN_KERNEL_i2s_gemm, 2560, 6912, 64},       {BN_KERNEL_i2s_gemm, 640, 2560, 64},
-    {BN_KERNEL_i2s_pack, 2560, 2560, 1},        {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
-    {BN_KERNEL_qk256_gemv, 2560, 6912, 1},      {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
-    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},     {BN_KERNEL_i2s_block_gemv, 6912, 2560, 1},
-    {BN_KERNEL_i2s_block_gemv, 2560, 6912, 1},  {BN_KERNEL_i2s_block_gemm, 2560, 2560, 4},
-    {BN_KERNEL_i2s_block_gemm, 2560, 2560, 64}, {BN_KERNEL_i8_block_sums, 1, 6912, 1},
-    {BN_KERNEL_i8_quantize, 1, 2560, 1},        {BN_KERNEL_i8_quantize, 1, 6912, 1},
-    {BN_KERNEL_i8_rmsnorm, 1, 2560, 1},         {BN_KERNEL_i8_rmsnorm, 1, 6912, 1},
-    {BN_KERNEL_i32_scale, 1, 6912, 1},          {BN_KERNEL_f16_gemv, 16032, 2560, 1},
-    {BN_KERNEL_bf16_gemv, 16032, 2560, 1},      {BN_KERNEL_f32_gemv, 8016, 2560, 1},
-    {BN_KERNEL_f16_to_f32, 1, 2560, 1},         {BN_KERNEL_f32_to_f16, 1, 2560, 1},
-    {BN_KERNEL_bf16_to_f32, 1, 2560, 1},        {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},
-    {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},        {BN_KERNEL_f32_add, 1, 2560, 1},
-    {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},      {BN_KERNEL_f32_silu_mul, 1, 6912, 1},
-    {BN_KERNEL_f32_rope_neox, 1, 128, 1},       {BN_KERNEL_f32_rope_norm, 1, 128, 1},
-    {BN_KERNEL_f16_attn_scores, 256, 128, 1},   {BN_KERNEL_f16_attn_scores, 256, 128, 4},
-    {BN_KERNEL_f16_attn_scores, 256, 128, 8},   {BN_KERNEL_f16_attn_values, 256, 128, 1},
-    {BN_KERNEL_f16_attn_values, 256, 128, 4},   {BN_KERNEL_f16_attn_values, 256, 128, 8},
-    {BN_KERNEL_i8_attn_scores, 256, 128, 4},    {BN_KERNEL_i8_attn_scores, 256, 128, 8},
-    {BN_KERNEL_i8_attn_weights, 1, 256, 1},     {BN_KERNEL_i8_attn_values, 256, 128, 4},
-    {BN_KERNEL_i8_attn_values, 256, 128, 8},    {BN_KERNEL_f32_softmax, 1, 512, 1},
-    {BN_KERNEL_f32_argmax, 1, 128256, 1},       {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
-    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},      {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},       {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},       {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q8_0_encode, 1, 2560, 1},        {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},       {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},       {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q4_0_encode, 1, 2560, 1},        {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},       {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},       {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q6_k_encode, 1, 2560, 1},        {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},
-    {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},       {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},
-    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},       {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
-    {BN_KERNEL_q4_k_encode, 1, 2560, 1},
+    {BN_KERNEL_i2s_gemv, 6912, 2560, 1},         {BN_KERNEL_i2s_gemv, 2560, 6912, 1},
+    {BN_KERNEL_i2s_gemv, 2560, 2560, 1},         {BN_KERNEL_i2s_gemv, 640, 2560, 1},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 1},         {BN_KERNEL_i2s_gemm, 2560, 2560, 2},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 3},         {BN_KERNEL_i2s_gemm, 2560, 2560, 4},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 5},         {BN_KERNEL_i2s_gemm, 2560, 2560, 7},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 8},         {BN_KERNEL_i2s_gemm, 2560, 2560, 16},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 33},        {BN_KERNEL_i2s_gemm, 2560, 2560, 64},
+    {BN_KERNEL_i2s_gemm, 2560, 2560, 512},       {BN_KERNEL_i2s_gemm, 6912, 2560, 64},
+    {BN_KERNEL_i2s_gemm, 2560, 6912, 64},        {BN_KERNEL_i2s_gemm, 640, 2560, 64},
+    {BN_KERNEL_i2s_pack, 2560, 2560, 1},         {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
+    {BN_KERNEL_qk256_gemv, 2560, 6912, 1},       {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
+    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},      {BN_KERNEL_i2s_block_gemv, 6912, 2560, 1},
+    {BN_KERNEL_i2s_block_gemv, 2560, 6912, 1},   {BN_KERNEL_i2s_block_gemm, 2560, 2560, 4},
+    {BN_KERNEL_i2s_block_gemm, 2560, 2560, 64},  {BN_KERNEL_i8_block_sums, 1, 6912, 1},
+    {BN_KERNEL_i8_quantize, 1, 2560, 1},         {BN_KERNEL_i8_quantize, 1, 6912, 1},
+    {BN_KERNEL_i8_rmsnorm, 1, 2560, 1},          {BN_KERNEL_i8_rmsnorm, 1, 6912, 1},
+    {BN_KERNEL_i32_scale, 1, 6912, 1},           {BN_KERNEL_f16_gemv, 16032, 2560, 1},
+    {BN_KERNEL_bf16_gemv, 16032, 2560, 1},       {BN_KERNEL_f32_gemv, 8016, 2560, 1},
+    {BN_KERNEL_f16_to_f32, 1, 2560, 1},          {BN_KERNEL_f32_to_f16, 1, 2560, 1},
+    {BN_KERNEL_bf16_to_f32, 1, 2560, 1},         {BN_KERNEL_f32_rmsnorm, 1, 2560, 1},
+    {BN_KERNEL_f32_rmsnorm, 1, 6912, 1},         {BN_KERNEL_f32_add, 1, 2560, 1},
+    {BN_KERNEL_f32_relu2_mul, 1, 6912, 1},       {BN_KERNEL_f32_silu_mul, 1, 6912, 1},
+    {BN_KERNEL_f32_rope_neox, 1, 128, 1},        {BN_KERNEL_f32_rope_norm, 1, 128, 1},
+    {BN_KERNEL_f16_attn_scores, 256, 128, 1},    {BN_KERNEL_f16_attn_scores, 256, 128, 4},
+    {BN_KERNEL_f16_attn_scores, 256, 128, 8},    {BN_KERNEL_f16_attn_values, 256, 128, 1},
+    {BN_KERNEL_f16_attn_values, 256, 128, 4},    {BN_KERNEL_f16_attn_values, 256, 128, 8},
+    {BN_KERNEL_i8_attn_scores, 256, 128, 4},     {BN_KERNEL_i8_attn_scores, 256, 128, 8},
+    {BN_KERNEL_i8_attn_weights, 1, 256, 1},      {BN_KERNEL_i8_attn_values, 256, 128, 4},
+    {BN_KERNEL_i8_attn_values, 256, 128, 8},     {BN_KERNEL_f32_softmax, 1, 512, 1},
+    {BN_KERNEL_f32_argmax, 1, 128256, 1},        {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
+    {BN_KERNEL_q8_k_quantize, 1, 2560, 1},       {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},        {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q8_0_pack, 2560, 2560, 1},        {BN_KERNEL_q8_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q8_0_encode, 1, 2560, 1},         {BN_KERNEL_q4_0_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_0_gemm, 2560, 2560, 2},        {BN_KERNEL_q4_0_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_0_pack, 2560, 2560, 1},        {BN_KERNEL_q4_0_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_0_encode, 1, 2560, 1},         {BN_KERNEL_q6_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q6_k_gemm, 2560, 2560, 2},        {BN_KERNEL_q6_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q6_k_pack, 2560, 2560, 1},        {BN_KERNEL_q6_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q6_k_encode, 1, 2560, 1},         {BN_KERNEL_q4_k_gemv, 2560, 2560, 1},
+    {BN_KERNEL_q4_k_gemm, 2560, 2560, 2},        {BN_KERNEL_q4_k_gemm, 2560, 2560, 64},
+    {BN_KERNEL_q4_k_pack, 2560, 2560, 1},        {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
+    {BN_KERNEL_q4_k_encode, 1, 2560, 1},         {BN_KERNEL_screen_encode, 1, 2560, 1},
+    {BN_KERNEL_screen_pack, 32, 2560, 1},        {BN_KERNEL_screen_high_gemv, 64000, 2560, 1},
+    {BN_KERNEL_screen_mid_gemv, 64000, 2560, 1}, {BN_KERNEL_screen_select, 1, 128256, 1},
 };
 
 enum { TQ_BLOCK = 256 }; /* weights that share a scale */
@@ -112,6 +114,10 @@ static size_t weight_bytes(const struct shape *s)
         return s->n_rows * s->k * 2;
     case BN_KERNEL_f32_gemv:
         return s->n_rows * s->k * 4;
+    case BN_KERNEL_screen_high_gemv:
+        return s->n_rows * s->k / 2;
+    case BN_KERNEL_screen_mid_gemv:
+        return s->n_rows * s->k / 8;
     case BN_KERNEL_f16_attn_scores:
     case BN_KERNEL_f16_attn_values:
         return s->n_rows * s->k * 2; /* of the cache */
@@ -142,6 +148,12 @@ static double bytes_moved(const struct shape *s)
     case BN_KERNEL_i32_scale:
     case BN_KERNEL_f32_softmax:
         return 8.0 * (double)s->k;
+    case BN_KERNEL_screen_encode:
+        return 5.0 * (double)s->k;
+    case BN_KERNEL_screen_pack:
+        return 1.875 * (double)s->n_rows * (double)s->k;
+    case BN_KERNEL_screen_select:
+        return 16.0 * (double)s->k;
     case BN_KERNEL_f32_argmax:
         return 4.0 * (double)s->k;
     case BN_KERNEL_f32_rope_neox:
@@ -235,6 +247,22 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_f32_gemv:
         f->f32_gemv((const float *)(const void *)w, o->x, o->y, rows, n);
+        break;
+    case BN_KERNEL_screen_encode:
+        f->screen_encode(o->x, (uint8_t *)o->q, n);
+        break;
+    case BN_KERNEL_screen_pack:
+        f->screen_pack((const uint8_t *)o->ints, (uint8_t *)o->y, (uint8_t *)o->q, (uint8_t *)o->halves, n);
+        break;
+    case BN_KERNEL_screen_high_gemv:
+        f->screen_high_gemv(w, o->q, o->x, 0.0f, 1.0f, o->y, rows / 32, n);
+        break;
+    case BN_KERNEL_screen_mid_gemv:
+        f->screen_mid_gemv(w, o->q, 0, o->x, 1.0f, o->y, rows, n);
+        break;
+    case BN_KERNEL_screen_select:
+        f->screen_select(o->x, o->x, o->x, o->x, &(struct bn_screen_bound){0.1f, 0.1f, 0.1f}, 0.6f, 0,
+                         (uint32_t *)o->ints, n);
         break;
     case BN_KERNEL_f16_to_f32:
         f->f16_to_f32(o->halves, o->y, n);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ * Screening codes and their products, the definition. */
+#include "kernels/screen.h"
+#include "kernels/screen_row.h"
+
+#include <string.h>
+
+enum { LANES = 16 };
+
+/* ---- one row to codes ---- */
+
+BN_INLINE int32_t code(float w, float inverse, int32_t least, int32_t most)
+{
+    float q = floorf(w * inverse);
+
+    q = q < (float)least ? (float)least : q;
+    return (int32_t)(q > (float)most ? (float)most : q);
+}
+
+/* The squared error of 5 bits, by the sample. */
+BN_INLINE float sampled_error(const float *w, float scale, size_t k)
+{
+    const float step = 4.0f * scale, inverse = 1.0f / step;
+    float lane[LANES] = {0};
+
+    for (size_t i = 0; i < k; i += BN_SCREEN_SAMPLE * LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            float d = w[i + j] - step * ((float)code(w[i + j], inverse, -16, 15) + 0.5f);
+            lane[j] += d * d;
+        }
+    }
+    return sum_of_lanes(lane);
+}
+
+struct bn_screen_row screen_encode_c(const float *w, uint8_t *u, size_t k)
+{
+    float square[LANES] = {0}, error[3][LANES] = {{0}}, max = 0.0f, squares, sums[3];
+    struct bn_screen_row row;
+
+    for (size_t i = 0; i < k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            float v = w[i + j];
+            square[j] += v * v;
+            max = fabsf(v) > max ? fabsf(v) : max;
+        }
+    }
+    squares = sum_of_lanes(square);
+    if (!begin_row(&row, max, squares)) {
+        memset(u, 64, k);
+        return row;
+    }
+    choose_scale(&row, w, max, squares, k, sampled_error);
+    const float s = row.scale, inverse = 1.0f / s;
+    for (size_t i = 0; i < k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            int32_t q = code(w[i + j], inverse, -64, 63);
+            float high = w[i + j] - 8.0f * s * ((float)(q >> 3) + 0.5f);
+            float mid = w[i + j] - 4.0f * s * ((float)(q >> 2) + 0.5f);
+            float low = w[i + j] - s * ((float)q + 0.5f);
+            u[i + j] = (uint8_t)(q + 64);
+            error[0][j] += high * high;
+            error[1][j] += mid * mid;
+            error[2][j] += low * low;
+        }
+    }
+    for (int e = 0; e < 3; e++)
+        sums[e] = sum_of_lanes(error[e]);
+    end_row(&row, squares, sums, k);
+    return row;
+}
+
+/* ---- codes to planes ---- */
+
+BN_INLINE void pack_row(const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *low, size_t k)
+{
+    for (size_t i = 0; i < k; i += BN_PIECE_SCREEN, high += BN_PIECE_BYTES) {
+        for (size_t j = 0; j < 4; j++)
+            high[j] = (uint8_t)((u[i + j] >> 3) << 4 | u[i + j + 4] >> 3);
+    }
+    memset(mid, 0, bn_screen_mid_bytes(k));
+    for (size_t i = 0; i < k; i++)
+        mid[i / 512 * 64 + i % 64] |= (uint8_t)((u[i] >> 2 & 1) << (i % 512 / 64));
+    for (size_t i = 0; i < k; i += 128) {
+        for (size_t j = i; j < i + 32; j++)
+            *low++ =
+                (uint8_t)((u[j] & 3) << 6 | (u[j + 32] & 3) << 4 | (u[j + 64] & 3) << 2 | (u[j + 96] & 3));
+    }
+}
+
+void screen_pack_c(const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *low, size_t k)
+{
+    for (size_t r = 0; r < BN_TILE_ROWS; r++)
+        pack_row(u + r * k, high + 4 * r, mid + r * bn_screen_mid_bytes(k), low + r * bn_screen_low_bytes(k),
+                 k);
+}
+
+/* ---- products ---- */
+
+void screen_high_gemv_c(const uint8_t *high, const int8_t *x, const float *scale, float center, float unit,
+                        float *y, size_t n_tiles, size_t k)
+{
+    for (size_t r = 0; r < n_tiles * BN_TILE_ROWS; r++) {
+        const uint8_t *w = high + r / BN_TILE_ROWS * bn_screen_high_bytes(k) + r % BN_TILE_ROWS * 4;
+        int32_t coarse = 0, fine = 0;
+
+        for (size_t i = 0; i < k; i += BN_PIECE_SCREEN, w += BN_PIECE_BYTES) {
+            for (size_t j = 0; j < 4; j++) {
+                coarse += (w[j] >> 4) * x[i + j] + (w[j] & 15) * x[i + j + 4];
+                fine += (w[j] >> 4) * x[k + i + j] + (w[j] & 15) * x[k + i + j + 4];
+            }
+        }
+        y[r] = ((float)coarse * 256.0f + (float)fine - center) * (scale[r] * unit);
+    }
+}
+
+void screen_mid_gemv_c(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                       float *y, size_t n_rows, size_t k)
+{
+    size_t row_bytes = bn_screen_mid_bytes(k);
+
+    for (size_t r = 0; r < n_rows; r++, mid += row_bytes) {
+        int32_t sum = 0;
+
+        for (size_t i = 0; i < row_bytes; i++) {
+            for (size_t b = 0; b < 8; b++)
+                sum += (mid[i] >> b & 1) * x[i / 64 * 512 + 64 * b + i % 64];
+        }
+        y[r] += (float)(2 * sum - x_sum) * (scale[r] * unit);
+    }
+}
+
+size_t screen_select_c(const float *y, const float *error, const float *norm, const float *scale,
+                       const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,
+                       size_t n)
+{
+    size_t n_ids = 0;
+
+    for (size_t r = 0; r < n; r++) {
+        float most =
+            y[r] + ((error[r] * bound->per_error + norm[r] * bound->per_norm) + scale[r] * bound->per_scale);
+        ids[n_ids] = first + (uint32_t)r;
+        n_ids += !(most < least);
+    }
+    return n_ids;
+}
