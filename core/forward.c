@@ -9,6 +9,7 @@
 #include "core/attention.h"
 #include "core/block.h"
 #include "core/linear.h"
+#include "core/lm_head.h"
 #include "core/norm.h"
 #include "core/scope.h"
 
@@ -212,6 +213,6 @@ const float *bn_forward(struct bn_session *s, const uint32_t *tokens, size_t n, 
         return NULL;
     /* Only the last column's logits are asked for. */
     bn_norm(s, BN_STAGE_OUTPUT_NORM, s->x + (n - 1) * m->n_embd, m->output_norm, s->h, 1, m->n_embd);
-    bn_linear(s, BN_STAGE_LM_HEAD, &(struct bn_product){&m->lm_head, s->logits}, 1, s->h, 1);
+    bn_lm_head_apply(s, s->h);
     return s->logits;
 }

@@ -27,6 +27,7 @@ void bn_generator_open(struct bn_generator *g, struct bn_session *session, struc
                                .user = user,
                                .max_tokens = at_most,
                                .max_token_times = bn_min_size(at_most * n_calls, MAX_TOKEN_TIMES)};
+    session->n_top = bn_sample_top(&sampler->options);
     g->tokens = bn_xcalloc(at_most + 1, sizeof *g->tokens);
     g->token_ns = bn_xcalloc(g->max_token_times + 1, sizeof *g->token_ns);
 }

@@ -49,7 +49,8 @@ struct bn_generator {
 };
 
 /* max_tokens: for each call; n_calls: how many calls there will be at most. session, sampler, stop_ids and
- * user must outlive the generator. emit may be NULL. */
+ * user must outlive the generator; the session is told which logits the sampler looks at. emit may be NULL.
+ */
 void bn_generator_open(struct bn_generator *g, struct bn_session *session, struct bn_sampler *sampler,
                        const uint32_t *stop_ids, size_t n_stop_ids, size_t max_tokens, size_t n_calls,
                        bn_generate_emit *emit, void *user);

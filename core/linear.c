@@ -163,8 +163,15 @@ static void multiply_blocks(const struct job *job, const struct bn_product *p, s
         finish(w, p->out + c * w->n_rows + begin, begin, end - begin);
 }
 
-static void gemv(const struct bn_kernels *k, const struct bn_weight *w, size_t row, size_t n_rows,
-                 const float *x, float *y)
+enum bn_kernel_slot bn_linear_slot(const struct bn_weight *w)
+{
+    return w->type == BN_TYPE_F16    ? BN_KERNEL_f16_gemv
+           : w->type == BN_TYPE_BF16 ? BN_KERNEL_bf16_gemv
+                                     : BN_KERNEL_f32_gemv;
+}
+
+void bn_linear_rows(const struct bn_kernels *k, const struct bn_weight *w, size_t row, size_t n_rows,
+                    const float *x, float *y)
 {
     size_t at = row * w->k;
 
@@ -186,7 +193,7 @@ static void multiply_float(const struct job *job, const struct bn_product *p, si
         size_t n_rows = bn_min_size(tile, end - r);
         for (size_t c = 0; c < job->n; c++) {
             float *out = p->out + c * w->n_rows + r;
-            gemv(job->s->kernels, w, r, n_rows, job->x + c * job->k, out);
+            bn_linear_rows(job->s->kernels, w, r, n_rows, job->x + c * job->k, out);
             finish(w, out, r, n_rows);
         }
     }
@@ -244,10 +251,8 @@ static void count(struct bn_session *s, const struct bn_weight *w, size_t n)
         s->kernel_calls[BN_KERNEL_i32_scale] += w->layout == BN_LAYOUT_I2S_BLOCK ? 0 : n;
     } else if (w->layout == BN_LAYOUT_BLOCKS) {
         s->kernel_calls[n == 1 ? bn_block_of(w->type)->gemv : bn_block_of(w->type)->gemm]++;
-    } else if (w->type == BN_TYPE_F32) {
-        s->kernel_calls[BN_KERNEL_f32_gemv] += n;
     } else {
-        s->kernel_calls[w->type == BN_TYPE_F16 ? BN_KERNEL_f16_gemv : BN_KERNEL_bf16_gemv] += n;
+        s->kernel_calls[bn_linear_slot(w)] += n;
     }
 }
 

@@ -24,4 +24,11 @@ bool bn_linear_takes_codes(const struct bn_product *products, size_t n_products)
 void bn_linear(struct bn_session *session, enum bn_stage stage, const struct bn_product *products,
                size_t n_products, const float *x, size_t n);
 
+/* Rows row … row + n_rows - 1 of a float matrix, without scale and bias: y[i] = w[row + i] . x. A row's
+ * result does not depend on the rows done with it. */
+void bn_linear_rows(const struct bn_kernels *kernels, const struct bn_weight *w, size_t row, size_t n_rows,
+                    const float *x, float *y);
+/* The slot that does it. */
+enum bn_kernel_slot bn_linear_slot(const struct bn_weight *w);
+
 #endif

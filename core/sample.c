@@ -24,6 +24,11 @@ double bn_random_uniform(uint64_t *state)
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
+uint32_t bn_sample_top(const struct bn_sample_options *o)
+{
+    return o->greedy ? 1 : o->top_k;
+}
+
 static size_t top_k(const struct bn_sampler *s)
 {
     return s->options.top_k && s->options.top_k < s->n_vocab ? s->options.top_k : s->n_vocab;

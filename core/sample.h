@@ -14,6 +14,9 @@ struct bn_sample_options {
     uint64_t seed;
 };
 
+/* How many of the largest logits decide the choice, the lowest id first among equals; 0 = all. */
+uint32_t bn_sample_top(const struct bn_sample_options *options);
+
 struct bn_sample_candidate {
     double weight; /* exp((logit - largest logit) / temperature) */
     float logit;

@@ -21,6 +21,8 @@ struct bn_session_options {
     enum bn_kv_type kv;
 };
 
+struct bn_lm_head;
+
 struct bn_session {
     const struct bn_model *model;
     const struct bn_kernels *kernels;
@@ -58,6 +60,9 @@ struct bn_session {
     float *parts;    /* [n_head_kv][n_ctx / BN_SESSION_CHUNK][n_split][head_dim] */
     size_t n_split;  /* queries of a key/value head up to which the chunks are spread over the threads */
     float *logits;   /* [n_vocab] */
+
+    struct bn_lm_head *lm_head; /* set after open, must outlive the session; NULL = the file's own matrix */
+    uint32_t n_top; /* how many of the largest logits the caller will look at; 0 = all (default) */
 
     uint64_t kernel_calls[BN_KERNEL_COUNT]; /* by slot: a matrix, row or head that it was applied to */
     void *memory;
