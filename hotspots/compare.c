@@ -235,6 +235,7 @@ static void note_differences(struct bn_comparison *c, const struct bn_profile *a
     note_if(c, "the model", a->model.sha256, b->model.sha256);
     note_if(c, "the CPU path", a->run.cpu_used, b->run.cpu_used);
     note_if(c, "the kernel choice", a->run.kernel, b->run.kernel);
+    note_if(c, "the lm_head", a->run.lm_head, b->run.lm_head);
     note_if(c, "the event", a->quality.event, b->quality.event);
     if (a->run.known && b->run.known && a->run.threads != b->run.threads)
         bn_buf_printf(&c->notes, "threads differ: %u before, %u now\n", a->run.threads, b->run.threads);

@@ -208,6 +208,7 @@ static void read_run(struct bn_profile *p, const cJSON *config, const cJSON *res
     r->max_tokens = count32(config, "max_tokens");
     r->deterministic = truth(config, "deterministic");
     r->kernel = bn_profile_str(p, text(config, "kernel"));
+    r->lm_head = bn_profile_str(p, text(config, "lm_head"));
     r->cpu_used = bn_profile_str(p, text(config, "cpu_used"));
     r->cpu_detected = bn_profile_str(p, text(config, "cpu_detected"));
     r->prompt_tokens = count32(result, "prompt_tokens");

@@ -39,6 +39,7 @@ static const struct bn_field run[] = {
     {FIELD(U32, max_tokens)},
     {FIELD(BOOL, deterministic)},
     {FIELD(STRING, kernel)},
+    {FIELD(STRING, lm_head)},
     {FIELD(STRING, cpu_used)},
     {FIELD(STRING, cpu_detected)},
     {FIELD(STRING, token_hash)},

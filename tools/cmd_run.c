@@ -29,6 +29,7 @@ struct run {
     struct bn_engine engine;
     struct bn_gguf tokenizer_gguf; /* of --tokenizer, when that is a GGUF */
     struct bn_tokenizer *tok;
+    struct bn_sample_options sample;
     struct bn_sampler sampler;
     struct bn_generator generator;
     uint32_t stop_ids[MAX_STOP_IDS];
@@ -51,7 +52,31 @@ static void on_interrupt(int signal_number)
         signal(signal_number, SIG_DFL);
 }
 
-/* ---- start: kernels and threads ---- */
+/* ---- start: sampling, kernels and threads ---- */
+
+static uint64_t choose_seed(const struct bn_run_options *o)
+{
+    uint64_t seed = DETERMINISTIC_SEED;
+
+    if (o->has_seed)
+        return o->seed;
+    if (!o->deterministic && getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = bn_now_ns();
+    return seed;
+}
+
+static void choose_sampling(struct run *r)
+{
+    const struct bn_run_options *o = &r->options;
+
+    r->sample = (struct bn_sample_options){.greedy = o->greedy,
+                                           .temperature = (float)o->temperature,
+                                           .top_k = (uint32_t)o->top_k,
+                                           .top_p = (float)o->top_p,
+                                           .seed = choose_seed(o)};
+    if (r->sample.temperature <= 0.0f) /* smaller than a float can be */
+        r->sample.greedy = true;
+}
 
 static int choose_kernels(struct run *r)
 {
@@ -59,6 +84,8 @@ static int choose_kernels(struct run *r)
     struct bn_engine_options names = {.model = o->model,
                                       .kernel = o->kernel,
                                       .kv = o->kv,
+                                      .lm_head = o->lm_head,
+                                      .n_top = bn_sample_top(&r->sample),
                                       .cpu = o->cpu,
                                       .threads = (unsigned)o->threads,
                                       .n_ctx = (uint32_t)o->ctx};
@@ -83,14 +110,17 @@ static bool answer_list(const struct bn_run_options *o)
 {
     bool kernels = strcmp(o->kernel, "list") == 0, cpu = o->cpu && strcmp(o->cpu, "list") == 0;
     bool kv = strcmp(o->kv, "list") == 0;
+    bool lm_heads = strcmp(o->lm_head, "list") == 0;
 
     if (kernels)
         bn_choice_print(stdout, bn_engine_kernels);
+    else if (lm_heads)
+        bn_choice_print(stdout, bn_engine_lm_heads);
     else if (cpu)
         bn_engine_print_cpu(stdout);
     else if (kv)
         bn_choice_print(stdout, bn_engine_kv);
-    return kernels || cpu || kv;
+    return kernels || lm_heads || cpu || kv;
 }
 
 static int start(struct run *r, int argc, char **argv, bool *listed)
@@ -106,6 +136,7 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
     *listed = answer_list(o);
     if (*listed)
         return BN_EXIT_DONE;
+    choose_sampling(r);
     int status = choose_kernels(r);
     if (status != BN_EXIT_DONE)
         return status;
@@ -267,33 +298,15 @@ static bool emit(void *user, uint32_t id, size_t index)
     return bn_run_text_token(user, id);
 }
 
-static uint64_t choose_seed(const struct bn_run_options *o)
-{
-    uint64_t seed = DETERMINISTIC_SEED;
-
-    if (o->has_seed)
-        return o->seed;
-    if (!o->deterministic && getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
-        seed = bn_now_ns();
-    return seed;
-}
-
 static int prepare(struct run *r, struct bn_err *err)
 {
     BN_SCOPE(STARTUP);
     const struct bn_run_options *o = &r->options;
     struct bn_engine *e = &r->engine;
-    struct bn_sample_options sample = {.greedy = o->greedy,
-                                       .temperature = (float)o->temperature,
-                                       .top_k = (uint32_t)o->top_k,
-                                       .top_p = (float)o->top_p,
-                                       .seed = choose_seed(o)};
 
-    if (!sample.greedy && sample.temperature <= 0.0f) /* smaller than a float can be */
-        sample.greedy = true;
     if (bn_engine_session(e, err) != 0)
         return -1;
-    bn_sampler_open(&r->sampler, &sample, &e->kernels, e->model.n_vocab);
+    bn_sampler_open(&r->sampler, &r->sample, &e->kernels, e->model.n_vocab);
     bn_run_text_open(&r->text, r->tok, o->special);
     bn_generator_open(&r->generator, &e->session, &r->sampler, r->stop_ids, r->n_stop_ids,
                       r->report.max_tokens, (size_t)r->report.rounds * r->n_prompts, emit, &r->text);
@@ -304,6 +317,7 @@ static int prepare(struct run *r, struct bn_err *err)
     r->report.cpu_used = e->cpu_used;
     r->report.cpu_detected = e->cpu_detected;
     r->report.kernel = e->kernel;
+    r->report.lm_head = e->lm_head_name;
     r->report.load_ms = e->load_ms;
     r->report.threads = bn_pool_threads(e->pool);
     r->report.deterministic = o->deterministic;

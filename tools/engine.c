@@ -22,6 +22,12 @@ const struct bn_choice bn_engine_kv[] = {
     {0},
 };
 
+const struct bn_choice bn_engine_lm_heads[] = {
+    [BN_LM_HEAD_F16] = {"f16", "the file's own matrix, whatever its float type"},
+    [BN_LM_HEAD_SCREENED] = {"screened", "the same logits for the best few, found in a low-bit copy (auto)"},
+    [BN_LM_HEAD_MODES] = {0},
+};
+
 /* ---- names ---- */
 
 bool bn_choice_has(const struct bn_choice *table, const char *name)
@@ -76,6 +82,9 @@ int bn_engine_choose(struct bn_engine *e, const struct bn_engine_options *o, str
                           bn_choice_names(bn_engine_kernels, bad, sizeof bad));
     if (bn_kv_type_find(o->kv ? o->kv : "f16", &e->kv) != 0)
         return bn_err_set(err, "--kv: '%s' is neither f16 nor int8", o->kv);
+    if (o->lm_head && !bn_choice_has(bn_engine_lm_heads, o->lm_head))
+        return bn_err_set(err, "--lm-head: '%s' is none of %s", o->lm_head,
+                          bn_choice_names(bn_engine_lm_heads, bad, sizeof bad));
     bn_cpu_names(e->cpu_flags, e->cpu_used, sizeof e->cpu_used);
     bn_kernels_init(&e->kernels, e->cpu_flags);
     if (strcmp(o->kernel, "mock") == 0)
@@ -86,6 +95,17 @@ int bn_engine_choose(struct bn_engine *e, const struct bn_engine_options *o, str
 int bn_engine_threads(struct bn_engine *e, struct bn_err *err)
 {
     return bn_pool_open(&e->pool, e->options.threads ? e->options.threads : bn_pool_cores(), err);
+}
+
+static int open_lm_head(struct bn_engine *e, struct bn_err *err)
+{
+    const char *name = e->options.lm_head;
+    int mode = (int)bn_lm_head_choose(&e->model.lm_head, &e->kernels, e->options.n_top);
+
+    for (int i = 0; name && i < BN_LM_HEAD_MODES; i++)
+        mode = strcmp(name, bn_engine_lm_heads[i].name) == 0 ? i : mode;
+    e->lm_head_name = bn_engine_lm_heads[mode].name;
+    return bn_lm_head_open(&e->lm_head, &e->model, &e->kernels, e->pool, (enum bn_lm_head_mode)mode, err);
 }
 
 int bn_engine_load(struct bn_engine *e, struct bn_err *err)
@@ -109,6 +129,8 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
                           e->model.n_ctx);
     if (bn_model_prepare(&e->model, &e->kernels, e->pool, qk256 ? BN_LAYOUT_QK256 : BN_LAYOUT_I2S, err) != 0)
         return -1;
+    if (open_lm_head(e, err) != 0)
+        return -1;
     bn_scope_count(e->model.gguf.size_bytes, 0);
     e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
     e->kernel = strcmp(o->kernel, "mock") == 0    ? "mock"
@@ -124,12 +146,16 @@ int bn_engine_session(struct bn_engine *e, struct bn_err *err)
 
     if (!session.n_ctx)
         session.n_ctx = e->model.n_ctx < BN_ENGINE_DEFAULT_CTX ? e->model.n_ctx : BN_ENGINE_DEFAULT_CTX;
-    return bn_session_open(&e->session, &e->model, &e->kernels, e->pool, &session, err);
+    if (bn_session_open(&e->session, &e->model, &e->kernels, e->pool, &session, err) != 0)
+        return -1;
+    e->session.lm_head = &e->lm_head;
+    return 0;
 }
 
 void bn_engine_close(struct bn_engine *e)
 {
     bn_session_close(&e->session);
+    bn_lm_head_close(&e->lm_head);
     bn_model_close(&e->model);
     bn_pool_close(e->pool);
     memset(e, 0, sizeof *e);

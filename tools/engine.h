@@ -6,17 +6,20 @@
 #ifndef TOOLS_ENGINE_H
 #define TOOLS_ENGINE_H
 
+#include "core/lm_head.h"
 #include "core/session.h"
 
 enum { BN_ENGINE_DEFAULT_CTX = 4096 };
 
 struct bn_engine_options {
-    const char *model;  /* path; NULL = built in */
-    const char *kernel; /* a name of bn_engine_kernels, or "auto" */
-    const char *kv;     /* a name of bn_engine_kv; NULL = "f16" */
-    const char *cpu;    /* a --cpu list; NULL = all that the machine has */
-    unsigned threads;   /* 0 = as many as the cores that this process may use */
-    uint32_t n_ctx;     /* positions; 0 = the model's, at most BN_ENGINE_DEFAULT_CTX */
+    const char *model;   /* path; NULL = built in */
+    const char *kernel;  /* a name of bn_engine_kernels, or "auto" */
+    const char *lm_head; /* a name of bn_engine_lm_heads; NULL = "auto" */
+    uint32_t n_top;      /* logits that will be looked at, the largest ones; 0 = all. For lm_head auto */
+    const char *kv;      /* a name of bn_engine_kv; NULL = "f16" */
+    const char *cpu;     /* a --cpu list; NULL = all that the machine has */
+    unsigned threads;    /* 0 = as many as the cores that this process may use */
+    uint32_t n_ctx;      /* positions; 0 = the model's, at most BN_ENGINE_DEFAULT_CTX */
 };
 
 /* The parts point at each other: an engine stays where it was opened. A zeroed one is closed. */
@@ -29,7 +32,9 @@ struct bn_engine {
     struct bn_pool *pool;
     struct bn_model model;
     const char *kernel; /* in force: "i2s", "mock", or the weight format of a model without ternary weights */
-    double load_ms;     /* bn_engine_load: from the file to a model that is ready */
+    struct bn_lm_head lm_head;
+    const char *lm_head_name; /* in force */
+    double load_ms;           /* bn_engine_load: from the file to a model that is ready */
     struct bn_session session;
 };
 
@@ -56,6 +61,7 @@ struct bn_choice {
     const char *name, *what;
 };
 extern const struct bn_choice bn_engine_kernels[], bn_engine_kv[];
+extern const struct bn_choice bn_engine_lm_heads[]; /* by enum bn_lm_head_mode */
 
 /* Is it in the table, or "auto"? */
 bool bn_choice_has(const struct bn_choice *table, const char *name);

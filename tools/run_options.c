@@ -28,6 +28,7 @@ enum key {
     KEY_SEED,
     KEY_CTX,
     KEY_KERNEL,
+    KEY_LM_HEAD,
     KEY_CPU,
     KEY_KV,
     KEY_SPECIAL,
@@ -60,6 +61,8 @@ static const struct argp_option table[] = {
     {"threads", KEY_THREADS, "N", 0, "default: the physical cores that this process may use", 0},
     {"ctx", KEY_CTX, "N", 0, "positions in the context (default: the model's, at most 4096)", 0},
     {"kernel", KEY_KERNEL, "NAME", 0, "auto, i2s or mock; list lists", 0},
+    {"lm-head", KEY_LM_HEAD, "NAME", 0, "auto, f16 or screened (the same tokens, fewer bytes); list lists",
+     0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},
     {"kv", KEY_KV, "TYPE", 0, "f16 or int8: keys and values of the context; list lists", 0},
     {"strict", KEY_STRICT, 0, 0, "refuse what is not the real thing, with status 3", 0},
@@ -116,6 +119,9 @@ static error_t parse_name(int key, char *arg, struct bn_run_options *o)
         return 0;
     case KEY_KV:
         o->kv = arg;
+        return 0;
+    case KEY_LM_HEAD:
+        o->lm_head = arg;
         return 0;
     case KEY_CPU:
         o->cpu = arg;
@@ -201,6 +207,9 @@ static void settle(struct argp_state *state, struct bn_run_options *o)
     if (!bn_choice_has(bn_engine_kernels, o->kernel) && strcmp(o->kernel, "list") != 0)
         argp_error(state, "--kernel: '%s' is none of %s", o->kernel,
                    bn_choice_names(bn_engine_kernels, names, sizeof names));
+    if (!bn_choice_has(bn_engine_lm_heads, o->lm_head) && strcmp(o->lm_head, "list") != 0)
+        argp_error(state, "--lm-head: '%s' is none of %s", o->lm_head,
+                   bn_choice_names(bn_engine_lm_heads, names, sizeof names));
     o->greedy = !by_chance || o->temperature == 0.0;
     o->temperature = o->temperature < 0.0 ? 1.0 : o->temperature;
     o->top_p = o->top_p < 0.0 ? 1.0 : o->top_p;
@@ -276,8 +285,12 @@ int bn_run_options_parse(struct bn_run_options *o, int argc, char **argv, struct
                "Environment: BNPROF_MODEL, BN_CPU, BN_THREADS (or RAYON_NUM_THREADS), BITNET_DETERMINISTIC, "
                "BITNET_SEED, BITNET_STRICT_MODE."};
 
-    *o = (struct bn_run_options){
-        .kernel = "auto", .kv = "f16", .temperature = -1.0, .top_p = -1.0, .top_k = UINT64_MAX};
+    *o = (struct bn_run_options){.kernel = "auto",
+                                 .lm_head = "auto",
+                                 .kv = "f16",
+                                 .temperature = -1.0,
+                                 .top_p = -1.0,
+                                 .top_k = UINT64_MAX};
     if (read_environment(o, err) != 0)
         return -1;
     argp_parse(&argp, argc, argv, 0, NULL, o);

@@ -10,9 +10,10 @@ struct bn_run_options {
     const char *tokenizer; /* NULL = the model's */
     const char *prompt, *prompt_file;
     const char *system;
-    const char *kernel; /* "auto", "i2s", "mock", "list" */
-    const char *kv;     /* "f16", "int8", "list" */
-    const char *cpu;    /* NULL = all that the machine has */
+    const char *kernel;  /* "auto", "i2s", "mock", "list" */
+    const char *lm_head; /* "auto", "f16", "screened", "list" */
+    const char *kv;      /* "f16", "int8", "list" */
+    const char *cpu;     /* NULL = all that the machine has */
     bool chat, special, strict, deterministic, stages, json, quiet;
     bool greedy, has_seed;
     double temperature, top_p;

@@ -10,6 +10,7 @@
 
 #include "core/block.h"
 #include "core/builtin.h"
+#include "core/lm_head.h"
 #include "core/scope.h"
 #include "core/utf8.h"
 #include "tools/stage_tree.h"
@@ -31,6 +32,14 @@ static uint64_t peak_rss_bytes(void)
 static double token_ms(struct bn_generator *g, double q)
 {
     return g->n_token_times ? (double)bn_generator_quantile(g, q) / 1e6 : -1.0;
+}
+
+/* What the last product reads for a token: the whole matrix, or by what the screening counted. */
+static double lm_head_bytes(const struct bn_run_report *r)
+{
+    const struct bn_lm_head_stats *s = &r->session->lm_head->stats;
+
+    return s->n_tokens ? (double)s->bytes / (double)s->n_tokens : (double)r->model->lm_head.size_bytes;
 }
 
 /* The symbol that does the products of the layers, as the table has it. */
@@ -80,8 +89,10 @@ void bn_run_report_print(FILE *f, const struct bn_run_report *r)
     print_number(f, ", p50 ", token_ms(g, 0.50), "ms");
     print_number(f, ", p95 ", token_ms(g, 0.95), "ms");
     fprintf(f, "; peak RSS %.1f MiB\n", (double)peak_rss_bytes() / 1048576.0);
-    fprintf(f, "kernel %s (%s), cpu %s, %u thread%s, tokens %s\n", r->kernel, product_symbol(r), r->cpu_used,
-            r->threads, r->threads == 1 ? "" : "s", hash);
+    fprintf(f, "kernel %s (%s), lm_head %s", r->kernel, product_symbol(r), r->lm_head);
+    print_number(f, " (", lm_head_bytes(r) / 1e6, "MB)");
+    fprintf(f, ", cpu %s, %u thread%s, tokens %s\n", r->cpu_used, r->threads, r->threads == 1 ? "" : "s",
+            hash);
 }
 
 /* ---- JSON ---- */
@@ -110,6 +121,22 @@ static void add_text(cJSON *o, const char *key, struct bn_str text)
     bn_buf_free(&buf);
 }
 
+/* Rows as means over the tokens that were screened. */
+static void add_lm_head(cJSON *o, const struct bn_run_report *r)
+{
+    const struct bn_lm_head_stats *s = &r->session->lm_head->stats;
+    cJSON *lm_head = cJSON_AddObjectToObject(o, "lm_head");
+    double n = (double)s->n_tokens;
+
+    cJSON_AddStringToObject(lm_head, "mode", r->lm_head);
+    cJSON_AddNumberToObject(lm_head, "bytes_per_token", lm_head_bytes(r));
+    cJSON_AddNumberToObject(lm_head, "tokens_screened", n);
+    cJSON_AddNumberToObject(lm_head, "tokens_full", (double)s->n_full);
+    add_number(lm_head, "rows_mid_mean", n > 0 ? (double)s->rows_mid / n : -1.0);
+    add_number(lm_head, "rows_low_mean", n > 0 ? (double)s->rows_low / n : -1.0);
+    add_number(lm_head, "rows_exact_mean", n > 0 ? (double)s->rows_exact / n : -1.0);
+}
+
 static void add_numbers(cJSON *o, const struct bn_run_report *r)
 {
     struct bn_generator *g = r->generator;
@@ -131,6 +158,7 @@ static void add_numbers(cJSON *o, const struct bn_run_report *r)
     cJSON_AddStringToObject(o, "token_hash", hash);
     cJSON_AddStringToObject(o, "kernel", r->kernel);
     cJSON_AddStringToObject(o, "kv", bn_kv_type_name(r->session->kv.type));
+    add_lm_head(o, r);
     cJSON_AddStringToObject(o, "cpu", r->cpu_used);
     cJSON_AddNumberToObject(o, "threads", r->threads);
 }
@@ -170,7 +198,8 @@ static void add_model(cJSON *o, const struct bn_run_report *r)
     cJSON_AddStringToObject(model, "format", m->format);
     cJSON_AddNumberToObject(model, "file_bytes", (double)m->gguf.size_bytes);
     cJSON_AddNumberToObject(model, "weight_bytes", (double)m->weight_bytes);
-    cJSON_AddNumberToObject(model, "bytes_per_token", (double)m->bytes_per_token);
+    cJSON_AddNumberToObject(model, "bytes_per_token",
+                            (double)(m->bytes_per_token - m->lm_head.size_bytes) + lm_head_bytes(r));
     cJSON_AddNumberToObject(model, "n_layer", m->n_layer);
     cJSON_AddNumberToObject(model, "n_embd", m->n_embd);
     cJSON_AddNumberToObject(model, "n_ff", m->n_ff);
@@ -190,6 +219,7 @@ static void add_config(cJSON *o, const struct bn_run_report *r)
     cJSON_AddBoolToObject(config, "deterministic", r->deterministic);
     cJSON_AddStringToObject(config, "kernel", r->kernel);
     cJSON_AddStringToObject(config, "kv", bn_kv_type_name(r->session->kv.type));
+    cJSON_AddStringToObject(config, "lm_head", r->lm_head);
     cJSON_AddStringToObject(config, "cpu_used", r->cpu_used);
     cJSON_AddStringToObject(config, "cpu_detected", r->cpu_detected);
 }

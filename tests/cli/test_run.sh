@@ -118,7 +118,7 @@ check "text and tokens" grep -qF '"text":"4\n","tokens":[52,10],' o.json
 [ "$(field token_hash <o.json)" = "$(printf '\64\0\0\0\12\0\0\0' | sha256sum | cut -c 1-16)" ] &&
     ok "the hash is of the ids" || not_ok "the hash is of the ids"
 check "the speed line" grep -Eq '^load .* ms, tokenizer .* ms; prompt 15 tokens, .* tok/s; first token .* ms; decode 3 tokens, .* tok/s, p50 .* ms, p95 .* ms; peak RSS .* MiB$' err.txt
-check "kernel, CPU, threads, hash" grep -Eq '^kernel i2s \(i2s_gemv_[a-z0-9]+\), cpu [a-z0-9,]+, [0-9]+ threads?, tokens [0-9a-f]{16}$' err.txt
+check "kernel, CPU, threads, hash" grep -Eq '^kernel i2s \(i2s_gemv_[a-z0-9]+\), lm_head f16 \([0-9.]+ MB\), cpu [a-z0-9,]+, [0-9]+ threads?, tokens [0-9a-f]{16}$' err.txt
 run -p '2+2=' -n 2 -q >/dev/null 2>err.txt
 [ -s err.txt ] && not_ok "--quiet" "$(cat err.txt)" || ok "--quiet"
 run -p '2+2=' -n 2 -q --stages 2>err.txt >out.txt
@@ -174,6 +174,20 @@ run -p 'Once upon a time' -n 100 2>err.txt | true
 run --kernel mock -p '2+2=' -n 2 >/dev/null 2>err.txt
 check "mock says so" grep -q 'i2s_gemv_mock' err.txt
 check "kernel list" bash -c '"$BNPROF" run --kernel list | grep -q ^mock'
+run --lm-head list >out.txt
+check "lm_head list" grep -q ^screened out.txt
+fails "an unknown lm_head" 2 "'q9' is none of auto, f16, screened" run --lm-head q9 -p a
+# ---- lm_head: the same tokens, told how many rows it took ----
+hashes=$(for mode in f16 screened; do
+    for how in --greedy "--top-k 8 --seed 3" "--top-k 40 --top-p 0.9 --seed 4" "--temperature 0.9 --seed 5"; do
+        # shellcheck disable=SC2086
+        run --lm-head $mode $how -n 30 --rounds 1 --json -q -p 'Once upon a time' | field token_hash
+    done
+done)
+[ "$(head -4 <<<"$hashes")" = "$(tail -4 <<<"$hashes")" ] && [ "$(wc -l <<<"$hashes")" = 8 ] &&
+    ok "the same tokens with --lm-head screened" || not_ok "the same tokens with --lm-head screened" "$hashes"
+run --lm-head screened -n 30 --json -q -p 'Once upon a time' >o.json
+check "rows of the screening" grep -Eq '"lm_head":\{"mode":"screened","bytes_per_token":[0-9.]+,"tokens_screened":30,"tokens_full":[0-9]+,"rows_mid_mean":[0-9.]+,"rows_low_mean":[0-9.]+,"rows_exact_mean":[0-9.]+\}' o.json
 timeout --preserve-status -s INT 1 "$BNPROF" run -p 'Once upon a time' -n 40 --rounds 1000000 >out.txt 2>err.txt
 status=$?
 [ $status = 130 ] && grep -q '^kernel i2s' err.txt && [ "$(tail -c 1 out.txt | od -An -c | tr -d ' ')" = '\n' ] && ok "^C" ||
