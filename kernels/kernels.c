@@ -89,6 +89,9 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(i2s_pack, neon);
     BN_USE(qk256_gemv, neon);
     BN_USE(qk256_gemm, neon);
+    BN_USE(i2s_block_gemv, neon);
+    BN_USE(i2s_block_gemm, neon);
+    BN_USE(i8_block_sums, neon);
     BN_USE(i8_quantize, neon);
     BN_USE(i8_rmsnorm, neon);
     BN_USE(i32_scale, neon);
@@ -119,6 +122,8 @@ void bn_kernels_init_dotprod(struct bn_kernels *kernels)
     BN_USE(i2s_gemm, dotprod);
     BN_USE(qk256_gemv, dotprod);
     BN_USE(qk256_gemm, dotprod);
+    BN_USE(i2s_block_gemv, dotprod);
+    BN_USE(i2s_block_gemm, dotprod);
     BN_USE(i8_attn_scores, dotprod);
 }
 #endif
