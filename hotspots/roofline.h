@@ -20,8 +20,8 @@ struct bn_roofline {
 uint64_t bn_roofline_time_ns(const struct bn_profile *p, uint32_t stage);
 
 /* The limit of a stage (without its children): reading its bytes at the measured bandwidth, if the weights do
- * not fit the last cache, and, in projections of weights of 8 bits or fewer, its operations at the int8 peak; the larger
- * of the two. */
+ * not fit the last cache, and, in projections of weights of 8 bits or fewer, its operations at the int8 peak;
+ * the larger of the two. */
 struct bn_roofline bn_roofline_stage(const struct bn_profile *p, uint32_t stage);
 
 /* The same for a function: over the stages in which it has at least half of the self samples that are no
