@@ -92,6 +92,11 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(i2s_block_gemv, neon);
     BN_USE(i2s_block_gemm, neon);
     BN_USE(i8_block_sums, neon);
+    BN_USE(screen_encode, neon);
+    BN_USE(screen_pack, neon);
+    BN_USE(screen_high_gemv, neon);
+    BN_USE(screen_mid_gemv, neon);
+    BN_USE(screen_select, neon);
     BN_USE(i8_quantize, neon);
     BN_USE(i8_rmsnorm, neon);
     BN_USE(i32_scale, neon);
@@ -124,6 +129,8 @@ void bn_kernels_init_dotprod(struct bn_kernels *kernels)
     BN_USE(qk256_gemm, dotprod);
     BN_USE(i2s_block_gemv, dotprod);
     BN_USE(i2s_block_gemm, dotprod);
+    BN_USE(screen_high_gemv, dotprod);
+    BN_USE(screen_mid_gemv, dotprod);
     BN_USE(i8_attn_scores, dotprod);
 }
 #endif
