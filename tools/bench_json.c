@@ -75,6 +75,7 @@ static void add_result(cJSON *results, const struct bn_bench *b, const struct bn
     cJSON_AddNumberToObject(o, "depth", r->depth);
     cJSON_AddNumberToObject(o, "threads", r->threads);
     cJSON_AddStringToObject(o, "kernel", r->kernel);
+    cJSON_AddStringToObject(o, "lm_head", r->lm_head);
     cJSON_AddNumberToObject(o, "repetitions", (double)r->n_repetitions);
     cJSON *speed = cJSON_AddObjectToObject(o, "tokens_per_second");
     cJSON_AddNumberToObject(speed, "median", r->speed.median);

@@ -17,6 +17,7 @@ enum key {
     KEY_REPETITIONS = 'r',
     KEY_THREADS = 't',
     KEY_KERNELS = 256,
+    KEY_LM_HEADS,
     KEY_CPU,
     KEY_KV,
     KEY_STAGES,
@@ -35,6 +36,7 @@ static const struct argp_option table[] = {
     {"threads", KEY_THREADS, "LIST", 0, "default: the physical cores that this process may use", 0},
     {"kernels", KEY_KERNELS, "NAMES", 0, "kernels with commas (default auto); list lists", 0},
     {"kv", KEY_KV, "TYPE", 0, "f16 (default) or int8: keys and values of the context; list lists", 0},
+    {"lm-head", KEY_LM_HEADS, "NAMES", 0, "ways to the logits with commas (default auto); list lists", 0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},
     {0, 0, 0, 0, "What to print:", 3},
     {"stages", KEY_STAGES, 0, 0, "the stages of each test against the machine's limits", 0},
@@ -116,6 +118,9 @@ static int parse_list(int key, char *arg, struct bn_bench_options *o, struct bn_
     case KEY_KERNELS:
         o->list_kernels = strcmp(arg, "list") == 0;
         return o->list_kernels ? 0 : parse_names("--kernels", arg, bn_engine_kernels, &o->kernels, err);
+    case KEY_LM_HEADS:
+        o->list_lm_heads = strcmp(arg, "list") == 0;
+        return o->list_lm_heads ? 0 : parse_names("--lm-head", arg, bn_engine_lm_heads, &o->lm_heads, err);
     case KEY_REPETITIONS:
         if (parse_numbers("-r", arg, 1, 10000, &one, err) != 0)
             return -1;
@@ -172,6 +177,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_DEPTHS:
     case KEY_THREADS:
     case KEY_KERNELS:
+    case KEY_LM_HEADS:
     case KEY_REPETITIONS:
         if (parse_list(key, arg, o, &err) != 0)
             argp_error(state, "%s", err.msg);
@@ -217,6 +223,7 @@ int bn_bench_options_parse(struct bn_bench_options *o, int argc, char **argv, st
                                    .depths = {.v = {0}, .n = 1},
                                    .threads = {.v = {bn_pool_cores()}, .n = 1},
                                    .kernels = {.v = {"auto"}, .n = 1},
+                                   .lm_heads = {.v = {"auto"}, .n = 1},
                                    .repetitions = 5};
     if (threads_variable("RAYON_NUM_THREADS", &o->threads, err) != 0 ||
         threads_variable("BN_THREADS", &o->threads, err) != 0)

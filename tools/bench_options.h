@@ -24,10 +24,10 @@ struct bn_bench_options {
     struct bn_bench_numbers prompts, decodes; /* tokens; n = 0: not given; a 0 in it: none */
     struct bn_bench_numbers depths;           /* positions in the cache; at least one */
     struct bn_bench_numbers threads;          /* at least one */
-    struct bn_bench_names kernels;            /* at least one */
+    struct bn_bench_names kernels, lm_heads;  /* at least one each */
     uint32_t repetitions;
     bool stages, json, md;
-    bool list_kernels, list_cpu, list_kv; /* asked for by the word `list` */
+    bool list_kernels, list_lm_heads, list_cpu, list_kv; /* asked for by the word `list` */
 };
 
 /* Options win over the environment. A wrong command line ends the program with status 2 and a line on stderr,

@@ -138,7 +138,7 @@ static void print_results(FILE *f, const struct bn_bench *b, bool md)
 {
     struct table t;
 
-    open_table(&t, "<test|threads|<kernel|tok/s|min|max|reached|limit|share|nearby");
+    open_table(&t, "<test|threads|<kernel|<lm_head|tok/s|min|max|reached|limit|share|nearby");
     for (size_t i = 0; i < b->n_results; i++) {
         const struct bn_bench_result *r = &b->results[i];
         if (r->n_repetitions == 0)
@@ -147,12 +147,13 @@ static void print_results(FILE *f, const struct bn_bench *b, bool md)
         snprintf(row[0], CELL, "%s", r->test);
         snprintf(row[1], CELL, "%u", r->threads);
         snprintf(row[2], CELL, "%s", r->kernel);
-        put_number(row[3], r->speed.median);
-        put_number(row[4], r->speed.min);
-        put_number(row[5], r->speed.max);
-        put_share(row[6], row[7], row[8], &r->share);
+        snprintf(row[3], CELL, "%s", r->lm_head);
+        put_number(row[4], r->speed.median);
+        put_number(row[5], r->speed.min);
+        put_number(row[6], r->speed.max);
+        put_share(row[7], row[8], row[9], &r->share);
         if (r->nearby <= 1.0)
-            snprintf(row[9], CELL, "%.0f %%", r->nearby * 100.0);
+            snprintf(row[10], CELL, "%.0f %%", r->nearby * 100.0);
     }
     print_table(f, &t, md);
 }
@@ -163,8 +164,8 @@ static void print_stages(FILE *f, const struct bn_bench_result *r, bool md)
     struct table t;
     char names[CELL - 16];
 
-    fprintf(f, "\n%s%s, %u thread%s, %s%s\n", md ? "**" : "", r->test, r->threads, r->threads == 1 ? "" : "s",
-            r->kernel, md ? "**\n" : "");
+    fprintf(f, "\n%s%s, %u thread%s, %s, lm_head %s%s\n", md ? "**" : "", r->test, r->threads,
+            r->threads == 1 ? "" : "s", r->kernel, r->lm_head, md ? "**\n" : "");
     open_table(&t, "<stage|us/token|of test|GB/s|GMAC/s|share|<of");
     for (size_t i = 0; i < r->n_stages; i++) {
         const struct bn_bench_stage *s = &r->stages[i];

@@ -99,9 +99,21 @@ static bool decode(struct bn_bench *b, struct bn_session *s, uint32_t n, struct 
     return !b->was_interrupted;
 }
 
+/* Results of an engine stand together. */
+static size_t engine_index(const struct bn_bench *b, const struct bn_bench_result *r)
+{
+    return (size_t)(r - b->results) / (b->n_results / b->n_engines);
+}
+
 static struct bn_session *session_of(struct bn_bench *b, const struct bn_bench_result *r)
 {
-    return &b->engines[(size_t)(r - b->results) / (b->n_results / b->n_engines)].session;
+    return &b->engines[engine_index(b, r)].session;
+}
+
+static struct bn_lm_head *lm_head_of(struct bn_bench *b, size_t engine, size_t lm_head)
+{
+    return lm_head ? &b->lm_heads[engine * (b->options->lm_heads.n - 1) + lm_head - 1]
+                   : &b->engines[engine].lm_head;
 }
 
 static size_t threads_index(const struct bn_bench *b, const struct bn_bench_result *r)
@@ -117,6 +129,7 @@ static bool run_test(struct bn_bench *b, struct bn_bench_result *r, uint32_t n, 
 {
     struct bn_session *s = session_of(b, r);
 
+    s->lm_head = lm_head_of(b, engine_index(b, r), r->lm_head_index);
     bn_session_set_pool(s, b->pools[threads_index(b, r)]);
     bn_session_rewind(s, r->depth);
     return r->decode ? decode(b, s, n, keep_times ? r : NULL) : prefill(b, s, n, true);
@@ -156,9 +169,11 @@ static void list_results(struct bn_bench *b)
     const struct bn_bench_options *o = b->options;
     uint32_t n_ctx = b->engines[0].model.n_ctx;
 
-    for (size_t k = 0; k < o->kernels.n; k++) {
+    for (size_t i = 0; i < o->kernels.n * o->lm_heads.n; i++) {
         for (size_t t = 0; t < o->threads.n; t++) {
-            struct bn_bench_result config = {.threads = o->threads.v[t], .kernel = o->kernels.v[k]};
+            struct bn_bench_result config = {.threads = o->threads.v[t],
+                                             .kernel = o->kernels.v[i / o->lm_heads.n],
+                                             .lm_head_index = (uint32_t)(i % o->lm_heads.n)};
             add_tests(b, config, &o->prompts, DEFAULT_PROMPT, n_ctx);
             config.decode = true;
             add_tests(b, config, &o->decodes, DEFAULT_DECODE, n_ctx);
@@ -215,9 +230,12 @@ static int choose(struct bn_bench *b, struct bn_err *err)
 
     b->n_engines = o->kernels.n;
     b->engines = bn_xcalloc(b->n_engines, sizeof *b->engines);
+    b->lm_heads = bn_xcalloc(b->n_engines * o->lm_heads.n, sizeof *b->lm_heads);
     for (size_t i = 0; i < b->n_engines; i++) {
         struct bn_engine_options names = {.model = o->model,
                                           .kernel = o->kernels.v[i],
+                                          .lm_head = o->lm_heads.v[0],
+                                          .n_top = 1, /* all tests are greedy */
                                           .kv = o->kv,
                                           .cpu = o->cpu,
                                           .threads = most_threads(o)};
@@ -225,6 +243,25 @@ static int choose(struct bn_bench *b, struct bn_err *err)
             return -1;
         if (strcmp(o->kernels.v[i], "mock") == 0)
             fputs("bnprof: warning: mock kernels compute nothing of use\n", stderr);
+    }
+    return 0;
+}
+
+/* The lm_heads that the engine has not opened itself, and the names of all in the results. */
+static int open_lm_heads(struct bn_bench *b, size_t index, struct bn_err *err)
+{
+    const struct bn_bench_names *names = &b->options->lm_heads;
+    struct bn_engine *e = &b->engines[index];
+
+    for (size_t i = 0; i < names->n; i++) {
+        const char *used = e->lm_head_name;
+        if (i && bn_engine_lm_head(e, names->v[i], lm_head_of(b, index, i), &used, err) != 0)
+            return -1;
+        for (size_t k = 0; k < b->n_results; k++) {
+            struct bn_bench_result *r = &b->results[k];
+            if (engine_index(b, r) == index && r->lm_head_index == i)
+                r->lm_head = used;
+        }
     }
     return 0;
 }
@@ -244,8 +281,9 @@ static int open_engine(struct bn_bench *b, size_t index, struct bn_err *err)
     if (context(b, &n_ctx, err) != 0)
         return -1;
     e->options.n_ctx = n_ctx;
-    if (bn_engine_session(e, err) != 0)
+    if (open_lm_heads(b, index, err) != 0 || bn_engine_session(e, err) != 0)
         return -1;
+    e->session.n_top = 1;
     for (size_t i = 0; i < b->n_results; i++)
         depth = b->results[i].depth > depth ? b->results[i].depth : depth;
     if (depth) {
@@ -262,7 +300,7 @@ static void warm_up(struct bn_bench *b, struct bn_bench_result *r)
     uint32_t n = r->decode ? (uint32_t)bn_min_size(r->n, WARM_UP_TOKENS) : r->n;
     uint64_t start_ns = bn_now_ns();
 
-    say(b, "warming up: %s, %u threads, %s", r->test, r->threads, r->kernel);
+    say(b, "warming up: %s, %u threads, %s, lm_head %s", r->test, r->threads, r->kernel, r->lm_head);
     bn_scope_enter(BN_STAGE_GENERATE);
     run_test(b, r, n, false);
     bn_scope_leave();
@@ -364,8 +402,8 @@ static int repeat_all(struct bn_bench *b, struct bn_err *err)
         for (size_t k = 0; k < b->n_results && !interrupted(b); k++) {
             struct bn_bench_result *r = &b->results[k];
             size_t t = threads_index(b, r);
-            say(b, "repetition %u of %u: %s, %u threads, %s", i + 1, b->options->repetitions, r->test,
-                r->threads, r->kernel);
+            say(b, "repetition %u of %u: %s, %u threads, %s, lm_head %s", i + 1, b->options->repetitions,
+                r->test, r->threads, r->kernel, r->lm_head);
             if (b->looked_ns[t] == 0 || bn_now_ns() - b->looked_ns[t] > look_every_ns) {
                 if (look(b, t, err) != 0)
                     return -1;
@@ -437,6 +475,9 @@ void bn_bench_close(struct bn_bench *b)
     }
     free(b->results);
     bn_limits_close(b->probe);
+    for (size_t i = 0; b->lm_heads && i < b->n_engines * (b->options->lm_heads.n - 1); i++)
+        bn_lm_head_close(&b->lm_heads[i]);
+    free(b->lm_heads);
     for (size_t i = 0; i < b->n_engines; i++)
         bn_engine_close(&b->engines[i]);
     for (size_t i = 0; b->pools && i < b->options->threads.n; i++)

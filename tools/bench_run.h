@@ -33,7 +33,8 @@ struct bn_bench_result {
     bool decode;
     uint32_t n, depth; /* tokens; positions before them */
     uint32_t threads;
-    const char *kernel;
+    const char *kernel, *lm_head; /* in force */
+    uint32_t lm_head_index;       /* of options->lm_heads */
     uint32_t runs;     /* of the test in one repetition: short tests are repeated until they can be timed */
     uint32_t n_passes; /* through the model, in a run */
     size_t n_repetitions;
@@ -58,10 +59,11 @@ struct bn_bench {
     bool was_interrupted;
     struct bn_engine *engines; /* [n_engines]: kernels */
     size_t n_engines;
-    struct bn_pool **pools;   /* [options->threads.n], of engines[0]'s process: all engines share them */
-    struct bn_limits *limits; /* [options->threads.n] */
-    struct bn_limits *last;   /* [options->threads.n] of the last look alone */
-    uint64_t *looked_ns;      /* [options->threads.n] end of the last look, 0 = none yet */
+    struct bn_lm_head *lm_heads; /* [n_engines][options->lm_heads.n - 1]: those behind the engine\'s own */
+    struct bn_pool **pools;      /* [options->threads.n], of engines[0]'s process: all engines share them */
+    struct bn_limits *limits;    /* [options->threads.n] */
+    struct bn_limits *last;      /* [options->threads.n] of the last look alone */
+    uint64_t *looked_ns;         /* [options->threads.n] end of the last look, 0 = none yet */
     struct bn_limits_probe *probe;
     struct bn_bench_result *results; /* in the order in which they are printed: kernels, threads, tests */
     size_t n_results;

@@ -64,13 +64,14 @@ int bn_bench_check(const struct bn_bench_result *r, struct bn_err *err)
 
     if (r->n_repetitions == 0)
         return 0;
-    snprintf(what, sizeof what, "%s, %u thread%s, %s", r->test, r->threads, s, r->kernel);
+    snprintf(what, sizeof what, "%s, %u thread%s, %s, lm_head %s", r->test, r->threads, s, r->kernel,
+             r->lm_head);
     if (bn_bench_share_check(&r->share, what, err) != 0)
         return -1;
     for (size_t i = 0; i < r->n_stages; i++) {
         const struct bn_bench_stage *stage = &r->stages[i];
-        snprintf(what, sizeof what, "%s, %u thread%s, %s: %s", r->test, r->threads, s, r->kernel,
-                 stage->name);
+        snprintf(what, sizeof what, "%s, %u thread%s, %s, lm_head %s: %s", r->test, r->threads, s, r->kernel,
+                 r->lm_head, stage->name);
         if (stage->seconds * LEAST_STAGE >= r->seconds && bn_bench_share_check(&stage->share, what, err) != 0)
             return -1;
     }

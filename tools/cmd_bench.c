@@ -62,6 +62,8 @@ static int answer_list(const struct bn_bench_options *o)
 {
     if (o->list_kernels)
         bn_choice_print(stdout, bn_engine_kernels);
+    else if (o->list_lm_heads)
+        bn_choice_print(stdout, bn_engine_lm_heads);
     else if (o->list_kv)
         bn_choice_print(stdout, bn_engine_kv);
     else
@@ -81,7 +83,7 @@ int cmd_bench(int argc, char **argv)
         bn_tool_fail(&err);
         return BN_EXIT_USAGE;
     }
-    if (options.list_kernels || options.list_kv || options.list_cpu)
+    if (options.list_kernels || options.list_lm_heads || options.list_kv || options.list_cpu)
         return answer_list(&options);
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);

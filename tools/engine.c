@@ -97,15 +97,15 @@ int bn_engine_threads(struct bn_engine *e, struct bn_err *err)
     return bn_pool_open(&e->pool, e->options.threads ? e->options.threads : bn_pool_cores(), err);
 }
 
-static int open_lm_head(struct bn_engine *e, struct bn_err *err)
+int bn_engine_lm_head(struct bn_engine *e, const char *name, struct bn_lm_head *head, const char **used,
+                      struct bn_err *err)
 {
-    const char *name = e->options.lm_head;
     int mode = (int)bn_lm_head_choose(&e->model.lm_head, &e->kernels, e->options.n_top);
 
     for (int i = 0; name && i < BN_LM_HEAD_MODES; i++)
         mode = strcmp(name, bn_engine_lm_heads[i].name) == 0 ? i : mode;
-    e->lm_head_name = bn_engine_lm_heads[mode].name;
-    return bn_lm_head_open(&e->lm_head, &e->model, &e->kernels, e->pool, (enum bn_lm_head_mode)mode, err);
+    *used = bn_engine_lm_heads[mode].name;
+    return bn_lm_head_open(head, &e->model, &e->kernels, e->pool, (enum bn_lm_head_mode)mode, err);
 }
 
 int bn_engine_load(struct bn_engine *e, struct bn_err *err)
@@ -129,7 +129,7 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
                           e->model.n_ctx);
     if (bn_model_prepare(&e->model, &e->kernels, e->pool, qk256 ? BN_LAYOUT_QK256 : BN_LAYOUT_I2S, err) != 0)
         return -1;
-    if (open_lm_head(e, err) != 0)
+    if (bn_engine_lm_head(e, o->lm_head, &e->lm_head, &e->lm_head_name, err) != 0)
         return -1;
     bn_scope_count(e->model.gguf.size_bytes, 0);
     e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;

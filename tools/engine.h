@@ -52,6 +52,11 @@ int bn_engine_load(struct bn_engine *engine, struct bn_err *err);
 /* The session. 0, or -1 with a message: no memory. */
 int bn_engine_session(struct bn_engine *engine, struct bn_err *err);
 
+/* A further lm_head for the session of an engine whose model is loaded: `name` of bn_engine_lm_heads, NULL or
+ * "auto". The caller closes it before the engine. 0 and *used (the mode's name), or -1 with a message. */
+int bn_engine_lm_head(struct bn_engine *engine, const char *name, struct bn_lm_head *head, const char **used,
+                      struct bn_err *err);
+
 void bn_engine_close(struct bn_engine *engine);
 
 /* ---- what options can name ---- */

@@ -20,7 +20,7 @@ bench -r 2 >out.txt 2>err.txt
 status=$?
 [ $status = 0 ] && ! grep -qv '^bnprof: warning: other programs or the host had' err.txt && ok "the defaults fit the demo model" || not_ok "the defaults fit the demo model" "$status $(cat err.txt)"
 check "limits" grep -Eq '^limits, [0-9]+ threads?: .*[0-9.]+ GMAC/s int8$' out.txt
-check "a prompt of the whole context" grep -Eq '^pp256 +[0-9]+ +i2s +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ GMAC/s +[0-9.]+ GMAC/s +[0-9]+ %( +[0-9]+ %)?$' out.txt
+check "a prompt of the whole context" grep -Eq '^pp256 +[0-9]+ +i2s +[a-z0-9_]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ GMAC/s +[0-9.]+ GMAC/s +[0-9]+ %( +[0-9]+ %)?$' out.txt
 check "weights in the cache have no share of memory" grep -Eq '^tg128 +[0-9]+ +i2s +.* GB/s +in cache$' out.txt
 [ "$(grep -c '[[:space:]]$' out.txt)" = 0 ] && ok "no trailing blanks" || not_ok "no trailing blanks"
 
@@ -56,6 +56,9 @@ if command -v python3 >/dev/null; then
     json "calls of a stage" "[s['calls'] for s in r[('tg8', 1, 'i2s')]['stages'] if s['name'] == 'ffn/down_projection'] == [32]"
     json "bytes of a stage" "all(s['gbytes_per_second'] for x in o['results'] for s in x['stages'] if s['name'].endswith('_projection'))"
 
+    bench -r 1 -p 0 -n 4 --lm-head f16,screened --json >out.json 2>err.txt
+    json "ways to the logits" "[x['lm_head'] for x in o['results']] == ['f16', 'screened']"
+
     # kernels that compute nothing multiply faster than the machine can: an error, not a result
     bench -r 1 -p 128 -n 0 --cpu c --kernels mock --json >out.json 2>err.txt
     status=$?
@@ -73,6 +76,7 @@ fails "an empty item" 2 "-n: '' is not a whole number" bench -n 1,,2
 fails "no threads" 2 "--threads: '0' is not a whole number from 1 to 256" bench --threads 0
 fails "an unknown kernel" 2 "--kernels: 'tl9' is none of auto, i2s" bench --kernels i2s,tl9
 fails "an unknown key and value type" 2 "--kv: 'f8' is neither f16 nor int8" bench --kv f8
+fails "an unknown lm_head" 2 "--lm-head: 'f9' is none of auto, f16" bench --lm-head f9
 fails "an unknown CPU flag" 2 "--cpu: this machine has no 'avx9'" bench --cpu avx9
 fails "nothing to measure" 2 "nothing is left to measure" bench -p 0 -n 0
 fails "two formats" 2 "--json and --md: one of them" bench --json --md
@@ -83,6 +87,7 @@ fails "threads of the environment" 2 "BN_THREADS: 'many' is not a whole number" 
 fails "no such file" 1 "nowhere.gguf: No such file" bench --model nowhere.gguf
 fails "more than the context" 1 "pp257 needs a context of 257 tokens, the model's is 256" bench -p 257
 fails "deeper than the context" 1 "tg8 @ d250 needs a context of 258 tokens, the model's is 256" bench -p 0 -n 8 -d 250
+check "lm_head list" bash -c '"$BNPROF" bench --lm-head list | grep -q ^screened'
 check "kernel list" bash -c '"$BNPROF" bench --kernels list | grep -q ^mock'
 check "key and value types" bash -c '[ "$("$BNPROF" bench --kv list)" = "$("$BNPROF" run --kv list)" ]'
 check "CPU list" bash -c '[ "$("$BNPROF" bench --cpu list)" = "$("$BNPROF" run --cpu list)" ]'

@@ -131,6 +131,7 @@ static void make_example(struct example *e)
               .n = 4,
               .threads = 2,
               .kernel = "i2s",
+              .lm_head = "f16",
               .runs = 2,
               .n_passes = 4,
               .n_repetitions = 2,
@@ -185,11 +186,12 @@ static void test_impossible(void **state)
     slow.read_bytes_per_s = 19e9; /* the test itself is above it */
     bn_bench_settle(&e.r, &slow);
     assert_int_equal(bn_bench_check(&e.r, &err), -1);
-    assert_non_null(strstr(err.msg, "tg4, 2 threads, i2s: 20.0 GB/s is more than the 19.0"));
+    assert_non_null(strstr(err.msg, "tg4, 2 threads, i2s, lm_head f16: 20.0 GB/s is more than the 19.0"));
     slow.read_bytes_per_s = 30e9; /* the test is not, but a stage of it: 33 GB/s */
     bn_bench_settle(&e.r, &slow);
     assert_int_equal(bn_bench_check(&e.r, &err), -1);
-    assert_non_null(strstr(err.msg, "tg4, 2 threads, i2s: lm_head: 33.3 GB/s is more than the 30.0"));
+    assert_non_null(
+        strstr(err.msg, "tg4, 2 threads, i2s, lm_head f16: lm_head: 33.3 GB/s is more than the 30.0"));
     e.stages[0].work.memory_bytes *= 0.001 * 0.999; /* in less than 0.2 % of the test nobody is accused */
     e.stages[0].seconds *= 0.001;
     e.stages[1].work.memory_bytes = 16e9 * 0.5;
