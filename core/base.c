@@ -130,7 +130,7 @@ void bn_grow(void *items, size_t *capacity, size_t need, size_t item_bytes)
     *capacity = n;
 }
 
-enum { ARENA_BLOCK_BYTES = 1 << 16, ARENA_ALIGN = 64 };
+enum { ARENA_BLOCK_BYTES = 1 << 16, ARENA_ALIGN = 64, HUGE_PAGE = 1 << 21 };
 
 struct bn_arena_block {
     struct bn_arena_block *before;
@@ -149,7 +149,12 @@ void *bn_arena_alloc(struct bn_arena *arena, size_t size_bytes)
         if (size > SIZE_MAX - sizeof *block - ARENA_ALIGN)
             checked(NULL, size);
         size_t total = bn_round_up(sizeof *block + size, ARENA_ALIGN);
-        block = checked(aligned_alloc(ARENA_ALIGN, total), total);
+        void *p = NULL;
+        if (posix_memalign(&p, total < HUGE_PAGE ? ARENA_ALIGN : HUGE_PAGE, total) != 0)
+            p = NULL;
+        block = checked(p, total);
+        if (total >= HUGE_PAGE) /* fewer faults and TLB misses; where it is refused no harm is done */
+            madvise(block, total, MADV_HUGEPAGE);
         memset(block, 0, total);
         block->before = arena->last;
         block->size = size;

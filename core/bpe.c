@@ -13,10 +13,9 @@ enum { GROUP = 32, SHOWN_BYTES = 60 };
 
 /* One of a merge's three tokens. */
 struct side {
-    const char *bytes;
-    size_t n;
-    uint64_t hash;
+    struct bn_vocab_key key;
     uint32_t id;
+    bool known; /* the id; else the key */
 };
 
 /* Its two sides lie one after the other, so that the joined token needs no copy. */
@@ -73,41 +72,59 @@ static int no_token(uint32_t rank, const struct bn_bpe_merge *line, const char *
                       (int)bn_min_size(line->right.n, SHOWN_BYTES), line->right.p, which);
 }
 
-static struct side make_side(const struct bn_vocab *vocab, const char *bytes, size_t n)
+/* A part of a merge: one byte is known, the others must be looked up. */
+static struct side make_side(const struct bn_bpe *bpe, const char *bytes, size_t n)
 {
-    struct side side = {bytes, n, bn_vocab_hash(vocab, bytes, n), BN_VOCAB_NONE};
-
-    bn_vocab_prefetch_slot(vocab, side.hash);
+    if (n == 1)
+        return (struct side){.id = bpe->byte_id[(unsigned char)bytes[0]], .known = true};
+    struct side side = {.key = bn_vocab_key(bpe->vocab, bytes, n)};
+    bn_vocab_prefetch_slot(bpe->vocab, &side.key);
     return side;
 }
 
-/* Spell a merge's two sides out at `bytes`, hash them and what they give. Returns the end of the bytes. */
-static char *spell_merge(const struct bn_vocab *vocab, struct merge *m, char *bytes,
-                         const struct bn_bpe_merge *line)
+/* What a merge gives. Tables list the merges in the order of what they give, and vocabularies were numbered
+ * in that order: it is the token that the merge before gave, or the next. */
+static struct side make_joined(struct bn_bpe *bpe, const char *bytes, size_t n)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t guess = bpe->last_joined + i;
+        if (bn_vocab_is_found_as(bpe->vocab, guess, bytes, n)) {
+            bpe->last_joined = guess;
+            return (struct side){.id = guess, .known = true};
+        }
+    }
+    struct side side = {.key = bn_vocab_key(bpe->vocab, bytes, n)};
+    bn_vocab_prefetch_slot(bpe->vocab, &side.key);
+    return side;
+}
+
+/* Spell a merge's two sides out at `bytes`, where BN_VOCAB_PAD bytes more than they need can be read. Returns
+ * the end of the bytes. */
+static char *spell_merge(struct bn_bpe *bpe, struct merge *m, char *bytes, const struct bn_bpe_merge *line)
 {
     size_t n_left = bn_vocab_spell(line->left, BN_SPELLING_BYTE_LEVEL, bytes);
     size_t n_right = bn_vocab_spell(line->right, BN_SPELLING_BYTE_LEVEL, bytes + n_left);
 
-    m->left = make_side(vocab, bytes, n_left);
-    m->right = make_side(vocab, bytes + n_left, n_right);
-    m->joined = make_side(vocab, bytes, n_left + n_right);
+    m->left = make_side(bpe, bytes, n_left);
+    m->right = make_side(bpe, bytes + n_left, n_right);
+    m->joined = make_joined(bpe, bytes, n_left + n_right);
     return bytes + n_left + n_right;
 }
 
-static void prefetch_tokens(const struct bn_vocab *vocab, const struct merge *m)
+static void prefetch_token(const struct bn_vocab *vocab, const struct side *side)
 {
-    bn_vocab_prefetch_token(vocab, m->left.hash);
-    bn_vocab_prefetch_token(vocab, m->right.hash);
-    bn_vocab_prefetch_token(vocab, m->joined.hash);
+    if (!side->known)
+        bn_vocab_prefetch_token(vocab, &side->key);
 }
 
 static void find_side(const struct bn_vocab *vocab, struct side *side)
 {
-    side->id = bn_vocab_find_hashed(vocab, side->bytes, side->n, side->hash);
+    if (!side->known)
+        side->id = bn_vocab_find_key(vocab, &side->key);
 }
 
-static int find_sides(const struct bn_bpe *bpe, struct merge *m, const struct bn_bpe_merge *line,
-                      uint32_t rank, struct bn_err *err)
+static int find_sides(struct bn_bpe *bpe, struct merge *m, const struct bn_bpe_merge *line, uint32_t rank,
+                      struct bn_err *err)
 {
     find_side(bpe->vocab, &m->left);
     find_side(bpe->vocab, &m->right);
@@ -118,6 +135,8 @@ static int find_sides(const struct bn_bpe *bpe, struct merge *m, const struct bn
         return no_token(rank, line, "its right side", err);
     if (m->joined.id == BN_VOCAB_NONE)
         return no_token(rank, line, "the joined token", err);
+    if (!m->joined.known)
+        bpe->last_joined = m->joined.id;
     __builtin_prefetch(&bpe->pairs[first_slot(bpe, m->left.id, m->right.id)], 1);
     return 0;
 }
@@ -130,12 +149,15 @@ static int add_group(struct bn_bpe *bpe, struct bn_buf *scratch, const struct bn
 
     for (uint32_t i = 0; i < n; i++)
         total += lines[i].left.n + lines[i].right.n;
-    bn_grow(&scratch->p, &scratch->capacity, total + 1, 1);
+    bn_grow(&scratch->p, &scratch->capacity, total + BN_VOCAB_PAD, 1);
     char *bytes = scratch->p;
     for (uint32_t i = 0; i < n; i++)
-        bytes = spell_merge(bpe->vocab, &group[i], bytes, &lines[i]);
-    for (uint32_t i = 0; i < n; i++)
-        prefetch_tokens(bpe->vocab, &group[i]);
+        bytes = spell_merge(bpe, &group[i], bytes, &lines[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        prefetch_token(bpe->vocab, &group[i].left);
+        prefetch_token(bpe->vocab, &group[i].right);
+        prefetch_token(bpe->vocab, &group[i].joined);
+    }
     for (uint32_t i = 0; i < n; i++)
         if (find_sides(bpe, &group[i], &lines[i], first_rank + i, err) != 0)
             return -1;

@@ -20,6 +20,7 @@ struct bn_bpe {
     const struct bn_vocab *vocab;
     struct bn_bpe_pair *pairs; /* hash table over (left, right) */
     uint64_t mask, seed;
+    uint32_t last_joined;  /* what the merge that was added last gives */
     uint32_t byte_id[256]; /* BN_VOCAB_NONE where the vocabulary lacks the byte */
     bool ignore_merges;    /* a word that is a token as it stands is that token */
 };

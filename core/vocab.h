@@ -34,9 +34,10 @@ struct bn_vocab_slot {
 struct bn_vocab {
     uint32_t n;             /* ids are 0 … n-1 */
     uint32_t longest_bytes; /* of the tokens that bn_vocab_find finds */
-    char *pool;
-    uint32_t *start; /* [n + 1]: the bytes of id are pool[start[id]] … pool[start[id + 1] - 1] */
-    uint8_t *kind;   /* [n] enum bn_token_kind */
+    bool has_twins;         /* two of these stand for the same bytes */
+    char *pool;             /* BN_VOCAB_PAD bytes more may be read behind every token */
+    uint32_t *start;        /* [n + 1]: the bytes of id are pool[start[id]] … pool[start[id + 1] - 1] */
+    uint8_t *kind;          /* [n] enum bn_token_kind */
     struct bn_vocab_slot *slots;
     uint32_t mask; /* slots - 1, a power of two less one */
     uint64_t seed;
@@ -65,23 +66,35 @@ uint32_t bn_vocab_find(const struct bn_vocab *vocab, const char *bytes, size_t n
 /* Turn a spelling into bytes; out has room for token.n bytes, which is always enough. Returns how many. */
 size_t bn_vocab_spell(struct bn_str token, enum bn_spelling spelling, char *out);
 
-/* bn_vocab_find in steps, for callers with many look-ups at hand: hash all of them, then prefetch slots, then
+/* bn_vocab_find in steps, for callers with many look-ups at hand: make all keys, then prefetch slots, then
  * tokens, so that their cache misses overlap; then find. */
-uint64_t bn_vocab_hash(const struct bn_vocab *vocab, const char *bytes, size_t n);
-uint32_t bn_vocab_find_hashed(const struct bn_vocab *vocab, const char *bytes, size_t n, uint64_t hash);
+struct bn_vocab_key {
+    const char *bytes;
+    size_t n;
+    uint64_t head, hash;
+};
 
-static inline void bn_vocab_prefetch_slot(const struct bn_vocab *vocab, uint64_t hash)
+/* Behind a key's n bytes BN_VOCAB_PAD more must be readable, whatever they hold. */
+enum { BN_VOCAB_PAD = 8 };
+struct bn_vocab_key bn_vocab_key(const struct bn_vocab *vocab, const char *bytes, size_t n);
+uint32_t bn_vocab_find_key(const struct bn_vocab *vocab, const struct bn_vocab_key *key);
+
+static inline void bn_vocab_prefetch_slot(const struct bn_vocab *vocab, const struct bn_vocab_key *key)
 {
-    __builtin_prefetch(&vocab->slots[(uint32_t)hash & vocab->mask]);
+    __builtin_prefetch(&vocab->slots[(uint32_t)key->hash & vocab->mask]);
 }
 
-static inline void bn_vocab_prefetch_token(const struct bn_vocab *vocab, uint64_t hash)
+static inline void bn_vocab_prefetch_token(const struct bn_vocab *vocab, const struct bn_vocab_key *key)
 {
-    const struct bn_vocab_slot *slot = &vocab->slots[(uint32_t)hash & vocab->mask];
+    const struct bn_vocab_slot *slot = &vocab->slots[(uint32_t)key->hash & vocab->mask];
 
     if (slot->length > sizeof slot->head)
         __builtin_prefetch(&vocab->pool[vocab->start[slot->id_plus_1 - 1]]);
 }
+
+/* Is this the id that bn_vocab_find gives for these bytes? No look-up: for callers who can guess. May say no
+ * wrongly, never yes. id: any. */
+bool bn_vocab_is_found_as(const struct bn_vocab *vocab, uint32_t id, const char *bytes, size_t n);
 
 /* A random number, different in each process: hash tables that start from it cannot be attacked by a file's
  * choice of strings. No result depends on it. */

@@ -223,6 +223,47 @@ static void test_first_of_equal_merges_counts(void **state)
     drop(&m);
 }
 
+/* A merge usually gives the token behind the one that the merge before gave. Here that one is a twin: the
+ * lower id counts. */
+static void test_twins(void **state)
+{
+    static const char *const tokens[] = {"ab", "aa", "ab", "a", "b", "a"};
+    struct model m = {0};
+
+    (void)state;
+    for (size_t i = 0; i < BN_COUNT(tokens); i++)
+        words_add(&m.tokens, tokens[i]);
+    add_merge(&m, "a", "a");
+    add_merge(&m, "a", "b");
+    build(&m);
+    assert_true(m.vocab.has_twins);
+    check_word(&m, "ab");
+    check_word(&m, "aaab");
+    drop(&m);
+}
+
+/* Tables in order, whose results are guessed, and the same out of order, whose are not. */
+static void test_order_of_merges(void **state)
+{
+    static const char *const sides[][2] = {{"a", "b"}, {"b", "c"}, {"ab", "c"}, {"a", "bc"}, {"abc", "a"}};
+
+    (void)state;
+    for (int reversed = 0; reversed < 2; reversed++) {
+        struct model m = {0};
+        for (const char *p = "abc"; *p; p++)
+            words_add(&m.tokens, (char[]){*p, '\0'});
+        for (size_t i = 0; i < BN_COUNT(sides); i++) {
+            size_t at = reversed ? BN_COUNT(sides) - 1 - i : i;
+            add_merge(&m, sides[at][0], sides[at][1]);
+        }
+        build(&m);
+        assert_false(m.vocab.has_twins);
+        check_word(&m, "abcaabc");
+        check_word(&m, "bcabca");
+        drop(&m);
+    }
+}
+
 static void test_missing_byte(void **state)
 {
     struct model m = {0};
@@ -333,6 +374,8 @@ int main(void)
         cmocka_unit_test(test_random_vocabularies),
         cmocka_unit_test(test_long_word),
         cmocka_unit_test(test_first_of_equal_merges_counts),
+        cmocka_unit_test(test_twins),
+        cmocka_unit_test(test_order_of_merges),
         cmocka_unit_test(test_missing_byte),
         cmocka_unit_test(test_bad_merges),
         cmocka_unit_test(test_spelling),
