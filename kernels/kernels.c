@@ -34,6 +34,10 @@ void bn_kernels_init_avx2(struct bn_kernels *kernels)
 /* Without VNNI the ternary products gain little over AVX2, so they stay there. */
 void bn_kernels_init_avx512(struct bn_kernels *kernels)
 {
+    BN_USE(tl1_gemv, avx512);
+    BN_USE(tl1_gemm, avx512);
+    BN_USE(tl2_gemv, avx512);
+    BN_USE(tl2_gemm, avx512);
     BN_USE(i8_quantize, avx512);
     BN_USE(i32_scale, avx512);
     BN_USE(f16_gemv, avx512);

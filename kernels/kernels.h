@@ -63,6 +63,23 @@ struct bn_screen_bound {
        size_t ldy, size_t n_rows, size_t k, size_t block, size_t n_cols))                                    \
     /* sums[b] = sum of x[32 b] ... x[32 b + 31]; n a multiple of 32. Exact. */                              \
     X(i8_block_sums, void, (const int8_t *x, int32_t *sums, size_t n))                                       \
+    /* Ternary products by look-up (kernels/lut.h). The tables of one row of k activations, k a positive     \
+     * multiple of 4: bn_tl1_table_bytes(k). */                                                              \
+    X(tl1_table, void, (const int8_t *x, uint8_t *table, size_t k))                                          \
+    /* y[r] = sum_i (code[r][i] - 1) * x[i], exact: what i2s_gemv gives. w: tiles of n_rows rows, table: x   \
+     * as tl1_table has it, y: [n_rows] */                                                                   \
+    X(tl1_gemv, void, (const uint8_t *w, const uint8_t *table, int32_t *y, size_t n_rows, size_t k))         \
+    /* The same for n_cols rows of activations, a look-up for each: tables one behind the other, y: [n_cols] \
+     * rows, ldy elements apart */                                                                           \
+    X(tl1_gemm, void,                                                                                        \
+      (const uint8_t *w, const uint8_t *tables, int32_t *y, size_t ldy, size_t n_rows, size_t k,             \
+       size_t n_cols))                                                                                       \
+    /* The same in triples: bn_tl2_table_bytes(k). */                                                        \
+    X(tl2_table, void, (const int8_t *x, uint8_t *table, size_t k))                                          \
+    X(tl2_gemv, void, (const uint8_t *w, const uint8_t *table, int32_t *y, size_t n_rows, size_t k))         \
+    X(tl2_gemm, void,                                                                                        \
+      (const uint8_t *w, const uint8_t *tables, int32_t *y, size_t ldy, size_t n_rows, size_t k,             \
+       size_t n_cols))                                                                                       \
     /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even   \
      * of x * s in f32, clamped to -128 ... 127. Exact on every ISA. x finite; n any. */                     \
     X(i8_quantize, struct bn_act, (const float *x, int8_t *q, size_t n))                                     \

@@ -7,6 +7,7 @@
 
 #include "core/base.h"
 #include "kernels/attn.h"
+#include "kernels/lut.h"
 #include "kernels/pack.h"
 
 #include <stdio.h>
@@ -49,7 +50,11 @@ static const struct shape shapes[] = {
     {BN_KERNEL_i2s_gemm, 2560, 6912, 64},        {BN_KERNEL_i2s_gemm, 640, 2560, 64},
     {BN_KERNEL_i2s_pack, 2560, 2560, 1},         {BN_KERNEL_qk256_gemv, 6912, 2560, 1},
     {BN_KERNEL_qk256_gemv, 2560, 6912, 1},       {BN_KERNEL_qk256_gemm, 2560, 2560, 4},
-    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},      {BN_KERNEL_i2s_block_gemv, 6912, 2560, 1},
+    {BN_KERNEL_qk256_gemm, 2560, 2560, 64},      {BN_KERNEL_tl1_table, 1, 2560, 1},
+    {BN_KERNEL_tl1_gemv, 6912, 2560, 1},         {BN_KERNEL_tl1_gemv, 2560, 6912, 1},
+    {BN_KERNEL_tl1_gemm, 2560, 2560, 8},         {BN_KERNEL_tl2_table, 1, 2560, 1},
+    {BN_KERNEL_tl2_gemv, 6912, 2560, 1},         {BN_KERNEL_tl2_gemv, 2560, 6912, 1},
+    {BN_KERNEL_tl2_gemm, 2560, 2560, 8},         {BN_KERNEL_i2s_block_gemv, 6912, 2560, 1},
     {BN_KERNEL_i2s_block_gemv, 2560, 6912, 1},   {BN_KERNEL_i2s_block_gemm, 2560, 2560, 4},
     {BN_KERNEL_i2s_block_gemm, 2560, 2560, 64},  {BN_KERNEL_i8_block_sums, 1, 6912, 1},
     {BN_KERNEL_i8_quantize, 1, 2560, 1},         {BN_KERNEL_i8_quantize, 1, 6912, 1},
@@ -106,6 +111,12 @@ static size_t weight_bytes(const struct shape *s)
     case BN_KERNEL_qk256_gemv:
     case BN_KERNEL_qk256_gemm:
         return s->n_rows * s->k / 4;
+    case BN_KERNEL_tl1_gemv:
+    case BN_KERNEL_tl1_gemm:
+        return s->n_rows / BN_LUT_ROWS * bn_tl1_tile_bytes(s->k);
+    case BN_KERNEL_tl2_gemv:
+    case BN_KERNEL_tl2_gemm:
+        return s->n_rows / BN_LUT_ROWS * bn_tl2_tile_bytes(s->k);
     case BN_KERNEL_i2s_block_gemv:
     case BN_KERNEL_i2s_block_gemm:
         return bn_pack_block_bytes(s->n_rows, s->k, TQ_BLOCK);
@@ -135,6 +146,10 @@ static double bytes_moved(const struct shape *s)
     switch (s->slot) {
     case BN_KERNEL_i8_rmsnorm:
         return 9.0 * (double)s->k;
+    case BN_KERNEL_tl1_table:
+        return 17.0 * (double)s->k;
+    case BN_KERNEL_tl2_table:
+        return (double)s->k + (double)bn_tl2_table_bytes(s->k);
     case BN_KERNEL_i8_block_sums:
         return 1.0 * (double)s->k;
     case BN_KERNEL_i8_quantize:
@@ -220,6 +235,24 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         break;
     case BN_KERNEL_qk256_gemm:
         f->qk256_gemm(w, o->q, o->sums, o->ints, rows, rows, n, s->n_cols);
+        break;
+    case BN_KERNEL_tl1_table:
+        f->tl1_table(o->q, (uint8_t *)o->y, n);
+        break;
+    case BN_KERNEL_tl1_gemv:
+        f->tl1_gemv(w, (const uint8_t *)o->q, o->ints, rows, n);
+        break;
+    case BN_KERNEL_tl1_gemm:
+        f->tl1_gemm(w, (const uint8_t *)o->q, o->ints, rows, rows, n, s->n_cols);
+        break;
+    case BN_KERNEL_tl2_table:
+        f->tl2_table(o->q, (uint8_t *)o->y, n);
+        break;
+    case BN_KERNEL_tl2_gemv:
+        f->tl2_gemv(w, (const uint8_t *)o->q, o->ints, rows, n);
+        break;
+    case BN_KERNEL_tl2_gemm:
+        f->tl2_gemm(w, (const uint8_t *)o->q, o->ints, rows, rows, n, s->n_cols);
         break;
     case BN_KERNEL_i2s_block_gemv:
         f->i2s_block_gemv(w, o->q, o->sums, 3.0f, o->y, rows, n, TQ_BLOCK);
