@@ -8,10 +8,12 @@
 #include <assert.h>
 
 #include "core/block.h"
+#include "kernels/lut.h"
 #include "kernels/pack.h"
 
 enum {
-    UNIT = BN_TILE_ROWS,         /* rows; every cut is a multiple of it */
+    UNIT = BN_TILE_ROWS, /* rows; every cut is a multiple of it, or of a tile that has more */
+    TABLE_CHUNK = 480,   /* activations whose look-up tables are made in one go: whole groups of TL2 */
     FLOAT_TILE_BYTES = 64 * 1024 /* of float weights that stay in the cache while the columns pass */
 };
 
@@ -25,6 +27,7 @@ struct job {
     const float *x; /* [n][k] */
     size_t n, k;
     size_t product; /* whose kind of activations is being made */
+    size_t first;   /* column of the n that are multiplied */
 };
 
 static enum input input_of(const struct bn_weight *w)
@@ -98,7 +101,58 @@ static void sum_blocks(const struct job *job)
     s->kernel_calls[BN_KERNEL_i8_block_sums] += job->n;
 }
 
+/* ---- look-up tables ---- */
+
+static enum bn_layout table_layout(const struct job *job)
+{
+    for (size_t i = 0; i < job->n_products; i++) {
+        enum bn_layout layout = job->products[i].w->layout;
+        if (layout == BN_LAYOUT_TL1 || layout == BN_LAYOUT_TL2)
+            return layout;
+    }
+    return BN_LAYOUT_FLOAT;
+}
+
+static size_t table_bytes(enum bn_layout layout, size_t k)
+{
+    return layout == BN_LAYOUT_TL1 ? bn_tl1_table_bytes(k) : bn_tl2_table_bytes(k);
+}
+
+/* An item is a chunk of a column. */
+static void fill_tables(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct job *job = arg;
+    const struct bn_session *s = job->s;
+    enum bn_layout layout = table_layout(job);
+    size_t chunks = (job->k + TABLE_CHUNK - 1) / TABLE_CHUNK;
+
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        size_t c = i / chunks, at = i % chunks * TABLE_CHUNK, n = bn_min_size(TABLE_CHUNK, job->k - at);
+        const int8_t *x = s->codes + (job->first + c) * job->k + at;
+        uint8_t *table = s->tables + c * table_bytes(layout, job->k) + table_bytes(layout, at);
+        (layout == BN_LAYOUT_TL1 ? s->kernels->tl1_table : s->kernels->tl2_table)(x, table, n);
+    }
+}
+
+/* The tables of the columns at hand: once for all matrices and threads. */
+static void make_tables(struct job *job)
+{
+    enum bn_layout layout = table_layout(job);
+    size_t chunks = (job->k + TABLE_CHUNK - 1) / TABLE_CHUNK;
+    uint64_t bytes = job->n * table_bytes(layout, job->k);
+
+    bn_scope_count(bytes, 0);
+    job->s->kernel_calls[layout == BN_LAYOUT_TL1 ? BN_KERNEL_tl1_table : BN_KERNEL_tl2_table] += job->n;
+    bn_pool_run(job->s->pool, fill_tables, job, job->n * chunks, 1, bytes);
+}
+
 /* ---- one matrix, rows begin … end-1 ---- */
+
+static size_t unit(const struct bn_weight *w)
+{
+    return w->tile_rows > UNIT ? w->tile_rows : UNIT;
+}
 
 static void finish(const struct bn_weight *w, float *out, size_t row, size_t n_rows)
 {
@@ -108,27 +162,43 @@ static void finish(const struct bn_weight *w, float *out, size_t row, size_t n_r
         out[i] += w->bias[row + i];
 }
 
+/* y: [n][n_rows] whole numbers. */
+static void ternary_product(const struct job *job, const struct bn_weight *w, size_t row, size_t n_rows,
+                            int32_t *y)
+{
+    const struct bn_session *s = job->s;
+    const struct bn_kernels *k = s->kernels;
+    const uint8_t *rows = bn_weight_rows(w, row);
+    const int8_t *x = s->codes + job->first * job->k;
+    const int32_t *x_sum = s->act_sum + job->first;
+    bool tiles = w->layout == BN_LAYOUT_I2S, pairs = w->layout == BN_LAYOUT_TL1;
+
+    if (pairs || w->layout == BN_LAYOUT_TL2) {
+        if (job->n == 1)
+            (pairs ? k->tl1_gemv : k->tl2_gemv)(rows, s->tables, y, n_rows, w->k);
+        else
+            (pairs ? k->tl1_gemm : k->tl2_gemm)(rows, s->tables, y, n_rows, n_rows, w->k, job->n);
+    } else if (job->n == 1) {
+        (tiles ? k->i2s_gemv : k->qk256_gemv)(rows, x, x_sum[0], y, n_rows, w->k);
+    } else {
+        (tiles ? k->i2s_gemm : k->qk256_gemm)(rows, x, x_sum, y, n_rows, n_rows, w->k, job->n);
+    }
+}
+
 static void multiply_ternary(const struct job *job, const struct bn_product *p, size_t begin, size_t end,
                              unsigned worker)
 {
     const struct bn_session *s = job->s;
-    const struct bn_kernels *k = s->kernels;
     const struct bn_weight *w = p->w;
     int32_t *y = s->products + (size_t)worker * BN_SESSION_PRODUCTS;
-    size_t tile = BN_SESSION_PRODUCTS / job->n / UNIT * UNIT;
+    size_t tile = BN_SESSION_PRODUCTS / job->n / unit(w) * unit(w);
 
     for (size_t r = begin; r < end; r += tile) {
-        const uint8_t *rows = bn_weight_rows(w, r);
         size_t n_rows = bn_min_size(tile, end - r);
-        bool tiles = w->layout == BN_LAYOUT_I2S;
-        if (job->n == 1)
-            (tiles ? k->i2s_gemv : k->qk256_gemv)(rows, s->codes, s->act_sum[0], y, n_rows, w->k);
-        else
-            (tiles ? k->i2s_gemm : k->qk256_gemm)(rows, s->codes, s->act_sum, y, n_rows, n_rows, w->k,
-                                                  job->n);
+        ternary_product(job, w, r, n_rows, y);
         for (size_t c = 0; c < job->n; c++) {
-            float *out = p->out + c * w->n_rows + r;
-            k->i32_scale(y + c * n_rows, out, s->act_scale[c], w->scale, n_rows);
+            float *out = p->out + (job->first + c) * w->n_rows + r;
+            s->kernels->i32_scale(y + c * n_rows, out, s->act_scale[job->first + c], w->scale, n_rows);
             finish(w, out, r, n_rows);
         }
     }
@@ -140,14 +210,16 @@ static void multiply_scaled(const struct job *job, const struct bn_product *p, s
     const struct bn_session *s = job->s;
     const struct bn_weight *w = p->w;
     const uint8_t *rows = bn_weight_rows(w, begin);
-    float *out = p->out + begin;
+    const int8_t *x = s->codes + job->first * job->k;
+    const int32_t *x_sums = s->block_sums + job->first * (job->k / 32);
+    const float *act_scale = s->act_scale + job->first;
+    float *out = p->out + job->first * w->n_rows + begin;
 
     if (job->n == 1)
-        s->kernels->i2s_block_gemv(rows, s->codes, s->block_sums, s->act_scale[0], out, end - begin, w->k,
-                                   w->block);
+        s->kernels->i2s_block_gemv(rows, x, x_sums, act_scale[0], out, end - begin, w->k, w->block);
     else
-        s->kernels->i2s_block_gemm(rows, s->codes, s->block_sums, s->act_scale, out, w->n_rows, end - begin,
-                                   w->k, w->block, job->n);
+        s->kernels->i2s_block_gemm(rows, x, x_sums, act_scale, out, w->n_rows, end - begin, w->k, w->block,
+                                   job->n);
     for (size_t c = 0; c < job->n; c++)
         finish(w, out + c * w->n_rows, begin, end - begin);
 }
@@ -155,12 +227,13 @@ static void multiply_scaled(const struct job *job, const struct bn_product *p, s
 static void multiply_blocks(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
 {
     const struct bn_weight *w = p->w;
-    const uint8_t *rows = bn_weight_rows(w, begin);
+    struct bn_q8 x = bn_block_column(w->type, block_input(job->s, w), job->first, w->k);
+    float *out = p->out + job->first * w->n_rows + begin;
 
-    bn_block_product(job->s->kernels, w->type, rows, block_input(job->s, w), p->out + begin, w->n_rows,
-                     end - begin, w->k, job->n);
+    bn_block_product(job->s->kernels, w->type, bn_weight_rows(w, begin), &x, out, w->n_rows, end - begin,
+                     w->k, job->n);
     for (size_t c = 0; c < job->n; c++)
-        finish(w, p->out + c * w->n_rows + begin, begin, end - begin);
+        finish(w, out + c * w->n_rows, begin, end - begin);
 }
 
 enum bn_kernel_slot bn_linear_slot(const struct bn_weight *w)
@@ -192,8 +265,8 @@ static void multiply_float(const struct job *job, const struct bn_product *p, si
     for (size_t r = begin; r < end; r += tile) {
         size_t n_rows = bn_min_size(tile, end - r);
         for (size_t c = 0; c < job->n; c++) {
-            float *out = p->out + c * w->n_rows + r;
-            bn_linear_rows(job->s->kernels, w, r, n_rows, job->x + c * job->k, out);
+            float *out = p->out + (job->first + c) * w->n_rows + r;
+            bn_linear_rows(job->s->kernels, w, r, n_rows, job->x + (job->first + c) * job->k, out);
             finish(w, out, r, n_rows);
         }
     }
@@ -203,7 +276,7 @@ static void multiply_float(const struct job *job, const struct bn_product *p, si
 
 static size_t units(const struct bn_weight *w)
 {
-    return (w->n_rows + UNIT - 1) / UNIT;
+    return (w->n_rows + unit(w) - 1) / unit(w);
 }
 
 static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
@@ -216,7 +289,8 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
         size_t after = first + units(p->w);
         size_t from = begin > first ? begin : first, to = bn_min_size(end, after);
         if (from < to) {
-            size_t row = (from - first) * UNIT, row_end = bn_min_size((to - first) * UNIT, p->w->n_rows);
+            size_t rows = unit(p->w), row = (from - first) * rows,
+                   row_end = bn_min_size((to - first) * rows, p->w->n_rows);
             assert(p->w->layout != BN_LAYOUT_FILE);
             if (p->w->layout == BN_LAYOUT_BLOCKS)
                 multiply_blocks(job, p, row, row_end);
@@ -236,6 +310,8 @@ static const enum bn_kernel_slot slots[][2] = {
     [BN_LAYOUT_QK256] = {BN_KERNEL_qk256_gemv, BN_KERNEL_qk256_gemm},
     [BN_LAYOUT_I2S] = {BN_KERNEL_i2s_gemv, BN_KERNEL_i2s_gemm},
     [BN_LAYOUT_I2S_BLOCK] = {BN_KERNEL_i2s_block_gemv, BN_KERNEL_i2s_block_gemm},
+    [BN_LAYOUT_TL1] = {BN_KERNEL_tl1_gemv, BN_KERNEL_tl1_gemm},
+    [BN_LAYOUT_TL2] = {BN_KERNEL_tl2_gemv, BN_KERNEL_tl2_gemm},
 };
 
 /* Weights are read once a call, inputs once, outputs written once; a multiply-add is two operations. */
@@ -265,10 +341,25 @@ bool bn_linear_takes_codes(const struct bn_product *products, size_t n_products)
     return true;
 }
 
+/* All columns together, or as many at a time as there is room for their look-up tables. */
+static void multiply(struct job *job, size_t n_units, uint64_t cost)
+{
+    bool tables = table_layout(job) != BN_LAYOUT_FLOAT;
+    size_t n = job->n, step = tables ? bn_min_size(n, BN_SESSION_TABLES) : n;
+
+    for (job->first = 0; job->first < n; job->first += step) {
+        job->n = bn_min_size(step, n - job->first);
+        if (tables)
+            make_tables(job);
+        /* with many columns kernels take two tiles at a time */
+        bn_pool_run(job->s->pool, multiply_units, job, n_units, n > 1 ? 2 : 1, cost * job->n);
+    }
+}
+
 void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_product *products,
                size_t n_products, const float *x, size_t n)
 {
-    struct job job = {s, products, n_products, x, n, products[0].w->k, 0};
+    struct job job = {s, products, n_products, x, n, products[0].w->k, 0, 0};
     uint64_t cost = 0;
     size_t n_units = 0;
     bool codes = false, scaled = false;
@@ -288,10 +379,9 @@ void bn_linear(struct bn_session *s, enum bn_stage stage, const struct bn_produc
         const struct bn_weight *w = products[i].w;
         assert(w->k == job.k);
         n_units += units(w);
-        cost += bn_weight_stream_bytes(w) * n;
+        cost += bn_weight_stream_bytes(w);
         count(s, w, n);
     }
-    /* with many columns kernels take two tiles at a time */
-    bn_pool_run(s->pool, multiply_units, &job, n_units, n > 1 ? 2 : 1, cost);
+    multiply(&job, n_units, cost);
     bn_scope_leave();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Rows of activations times weight matrices, split over the pool's threads: BitLinear for ternary weights (int8
- * activations, exact integers, FORMATS' epilogue), products of blocks for ggml's formats, plain products for
- * F16, BF16 and F32. */
+ * Rows of activations times weight matrices, split over the pool's threads: BitLinear for ternary weights
+ * (int8 activations, exact integers, FORMATS' epilogue), products of blocks for ggml's formats, plain
+ * products for F16, BF16 and F32. */
 #ifndef CORE_LINEAR_H
 #define CORE_LINEAR_H
 

@@ -24,6 +24,8 @@ enum bn_layout {
     BN_LAYOUT_QK256,     /* ternary rows as in I2_S files */
     BN_LAYOUT_I2S,       /* ternary, in tiles (kernels/pack.h) */
     BN_LAYOUT_I2S_BLOCK, /* the same with block scales */
+    BN_LAYOUT_TL1,       /* ternary, indices of pairs in tiles (kernels/lut.h) */
+    BN_LAYOUT_TL2,       /* the same of triples */
 };
 
 /* One weight matrix: [n_rows][k], k contiguous in the file. */

@@ -37,6 +37,7 @@ struct matrix {
     uint32_t block; /* of the file: weights that share a scale; 0 = the format has one a tensor */
     struct scales scales;
     struct bn_weight to; /* as it will be */
+    _Atomic bool code3;  /* found where the layout has no index for it */
 };
 
 /* Rows of one matrix that are done in one go. */
@@ -292,8 +293,9 @@ static void do_pieces(void *arg, size_t begin, size_t end, unsigned worker)
         const uint8_t *rows = fetch(job, p, worker);
         if (!rows)
             return;
-        bn_repack_rows(job->kernels, p->w, rows, &p->m->to, p->row, p->n_rows,
-                       buffer_of(job, worker) + job->buffer_bytes);
+        if (!bn_repack_rows(job->kernels, p->w, rows, &p->m->to, p->row, p->n_rows,
+                            buffer_of(job, worker) + job->buffer_bytes))
+            p->m->code3 = true;
     }
 }
 
@@ -325,6 +327,11 @@ static int prepare(struct job *job, struct bn_pool *pool, enum bn_layout ternary
     bn_pool_run(pool, do_pieces, job, job->n_pieces, 1, job->model->weight_bytes * 2);
     if (check_read(job, err) != 0)
         return -1;
+    for (size_t i = 0; i < job->n_matrices; i++) {
+        if (job->matrices[i].code3)
+            return fail(job, &job->matrices[i], err,
+                        "it has a code of 3, which look-up kernels cannot express: --kernel i2s expected");
+    }
     move_in(job);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/block.h"
+#include "kernels/lut.h"
 #include "kernels/pack.h"
 #include "kernels/unpack.h"
 
@@ -20,6 +21,14 @@ void bn_repack_set_layout(struct bn_weight *w, enum bn_layout layout)
     case BN_LAYOUT_BLOCKS:
         w->tile_rows = BN_TILE_ROWS;
         w->tile_bytes = BN_TILE_ROWS * bn_weight_row_bytes(w);
+        break;
+    case BN_LAYOUT_TL1:
+        w->tile_rows = BN_LUT_ROWS;
+        w->tile_bytes = bn_tl1_tile_bytes(w->k);
+        break;
+    case BN_LAYOUT_TL2:
+        w->tile_rows = BN_LUT_ROWS;
+        w->tile_bytes = bn_tl2_tile_bytes(w->k);
         break;
     case BN_LAYOUT_I2S:
         w->tile_rows = BN_TILE_ROWS;
@@ -99,25 +108,45 @@ static void pack_row(const struct bn_weight *to, uint8_t *tile, size_t row, cons
     case BN_LAYOUT_I2S_BLOCK:
         bn_pack_block_row(s->codes, s->scales, tile, row, to->k, to->block);
         break;
+    case BN_LAYOUT_TL1:
+        bn_tl1_pack_row(s->codes, tile, row, to->k);
+        break;
+    case BN_LAYOUT_TL2:
+        bn_tl2_pack_row(s->codes, tile, row, to->k);
+        break;
     default:
         bn_pack_i2s_row(s->codes, tile, row, to->k);
     }
 }
 
+static bool has_code3(const uint8_t *codes, size_t k)
+{
+    uint8_t both = 0;
+
+    for (size_t i = 0; i < k; i++)
+        both |= codes[i] & codes[i] >> 1;
+    return both & 1;
+}
+
 /* A tile, or what there is of the last one. */
-static void pack_tile(const struct bn_weight *from, const uint8_t *rows, const struct bn_weight *to,
+static bool pack_tile(const struct bn_weight *from, const uint8_t *rows, const struct bn_weight *to,
                       uint8_t *tile, size_t n_rows, const struct scratch *s)
 {
+    bool indices = to->layout == BN_LAYOUT_TL1 || to->layout == BN_LAYOUT_TL2;
+
     for (size_t r = 0; r < to->tile_rows; r++) {
         if (r < n_rows)
             unpack(from, rows + r * bn_weight_row_bytes(from), s);
         else
             zero_row(to->k, s);
+        if (indices && has_code3(s->codes, to->k))
+            return false;
         pack_row(to, tile, r, s);
     }
+    return true;
 }
 
-void bn_repack_rows(const struct bn_kernels *kernels, const struct bn_weight *from, const uint8_t *rows,
+bool bn_repack_rows(const struct bn_kernels *kernels, const struct bn_weight *from, const uint8_t *rows,
                     const struct bn_weight *to, size_t row, size_t n_rows, uint8_t *scratch)
 {
     size_t k = from->k, row_bytes = bn_weight_row_bytes(from);
@@ -127,17 +156,18 @@ void bn_repack_rows(const struct bn_kernels *kernels, const struct bn_weight *fr
     s.rows = scratch + codes_bytes(k) + scales_bytes(k);
     if (from->layout == BN_LAYOUT_QK256 && to->layout == BN_LAYOUT_I2S) {
         kernels->i2s_pack(rows, tile, n_rows, k);
-        return;
+        return true;
     }
     if (to->layout == BN_LAYOUT_BLOCKS) {
         bn_block_pack(kernels, from->type, rows, tile, n_rows, k);
-        return;
+        return true;
     }
     for (size_t r = 0; r < n_rows; r += to->tile_rows, tile += to->tile_bytes) {
         size_t n = bn_min_size(to->tile_rows, n_rows - r);
         if (to->layout == BN_LAYOUT_I2S && k % BN_I2S_BLOCK == 0)
             pack_i2s_tile(kernels, from, rows + r * row_bytes, tile, n, &s);
-        else
-            pack_tile(from, rows + r * row_bytes, to, tile, n, &s);
+        else if (!pack_tile(from, rows + r * row_bytes, to, tile, n, &s))
+            return false;
     }
+    return true;
 }

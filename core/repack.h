@@ -18,8 +18,8 @@ size_t bn_repack_scratch_bytes(size_t k);
 /* Bring n_rows rows of `from`, which lie at `rows` as its file has them, to the place in `to` that belongs to
  * the rows from `row` on; row is a multiple of BN_REPACK_ROWS, and n_rows is one, too, unless they are the
  * last. Rows that the last tile has too many become zero weights. scratch: 2-byte aligned. Threads: any, on
- * rows of their own. */
-void bn_repack_rows(const struct bn_kernels *kernels, const struct bn_weight *from, const uint8_t *rows,
+ * rows of their own. False: a code of 3, which TL1 and TL2 cannot express. */
+bool bn_repack_rows(const struct bn_kernels *kernels, const struct bn_weight *from, const uint8_t *rows,
                     const struct bn_weight *to, size_t row, size_t n_rows, uint8_t *scratch);
 
 #endif

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/lut.h"
+
 enum { ALIGN = 64 };
 
 struct layout {
@@ -65,6 +67,8 @@ static void lay_out(struct bn_session *s, struct layout *l)
     }
     if (bn_model_has_layout(m, BN_LAYOUT_I2S_BLOCK))
         s->block_sums = take(l, n * widest / 32, sizeof *s->block_sums);
+    if (bn_model_has_layout(m, BN_LAYOUT_TL1) || bn_model_has_layout(m, BN_LAYOUT_TL2))
+        s->tables = take(l, BN_SESSION_TABLES * widest, BN_LUT_ENTRY / 2);
     s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
     s->packed =
         take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof(float));

@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 
 enum {
+    BN_SESSION_TABLES = 8,           /* columns whose look-up tables are held at a time */
     BN_SESSION_BATCH = 128,          /* columns of a prompt that go through the layers together */
     BN_SESSION_PRODUCTS = 16 * 1024, /* int32 results that a thread holds before they are scaled: 64 KiB */
     BN_SESSION_SCORES = 1024 * 1024, /* attention scores held at a time, at least a position's: 4 MiB */
@@ -47,6 +48,7 @@ struct bn_session {
     float *act_scale;    /* [n_batch] */
     int32_t *act_sum;    /* [n_batch] */
     int32_t *block_sums; /* [n_batch][widest input / 32]: of 32 codes; NULL = no block scales in the model */
+    uint8_t *tables; /* [BN_SESSION_TABLES][16 x widest input]: for look-up kernels; NULL = no such layout */
     int32_t *products;   /* [threads][BN_SESSION_PRODUCTS] */
     void *packed;        /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
                           * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */

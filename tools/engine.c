@@ -11,6 +11,8 @@
 
 const struct bn_choice bn_engine_kernels[] = {
     {"i2s", "ternary weights in tiles, one stream of memory (auto)"},
+    {"tl1", "ternary weights in pairs, products by look-up"},
+    {"tl2", "the same in triples, 1.67 bits a weight"},
     {"qk256", "ternary weights as they lie in the file: no copy"},
     {"mock", "products that compute nothing: to prove that profiles show them"},
     {0},
@@ -108,6 +110,23 @@ int bn_engine_lm_head(struct bn_engine *e, const char *name, struct bn_lm_head *
     return bn_lm_head_open(head, &e->model, &e->kernels, e->pool, (enum bn_lm_head_mode)mode, err);
 }
 
+/* The kernels that are made for ternary weights, and the layout that each wants. */
+static const struct ternary_kernel {
+    const char *name;
+    enum bn_layout layout;
+} ternary_kernels[] = {
+    {"i2s", BN_LAYOUT_I2S}, {"tl1", BN_LAYOUT_TL1}, {"tl2", BN_LAYOUT_TL2}, {"qk256", BN_LAYOUT_QK256}};
+
+/* NULL: auto or another. */
+static const struct ternary_kernel *ternary_kernel(const char *name)
+{
+    for (size_t i = 0; i < BN_COUNT(ternary_kernels); i++) {
+        if (strcmp(ternary_kernels[i].name, name) == 0)
+            return &ternary_kernels[i];
+    }
+    return NULL;
+}
+
 int bn_engine_load(struct bn_engine *e, struct bn_err *err)
 {
     BN_SCOPE(MODEL_LOAD);
@@ -117,17 +136,18 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
     int status = o->model ? bn_model_load(&e->model, o->model, err)
                           : bn_model_load_memory(&e->model, builtin.p, builtin.n, BN_BUILTIN_LABEL, err);
 
-    bool qk256 = strcmp(o->kernel, "qk256") == 0, tiles = strcmp(o->kernel, "i2s") == 0;
+    const struct ternary_kernel *ternary = ternary_kernel(o->kernel);
 
     if (status != 0)
         return -1;
-    if (!bn_model_is_ternary(&e->model) && (tiles || qk256))
+    if (!bn_model_is_ternary(&e->model) && ternary)
         return bn_err_set(err, "%s: --kernel %s: the model has %s weights, ternary ones expected",
                           e->model.gguf.path, o->kernel, e->model.format);
     if (o->n_ctx > e->model.n_ctx)
         return bn_err_set(err, "%s: --ctx %u: the model's context is %u", e->model.gguf.path, o->n_ctx,
                           e->model.n_ctx);
-    if (bn_model_prepare(&e->model, &e->kernels, e->pool, qk256 ? BN_LAYOUT_QK256 : BN_LAYOUT_I2S, err) != 0)
+    if (bn_model_prepare(&e->model, &e->kernels, e->pool, ternary ? ternary->layout : BN_LAYOUT_I2S, err) !=
+        0)
         return -1;
     if (bn_engine_lm_head(e, o->lm_head, &e->lm_head, &e->lm_head_name, err) != 0)
         return -1;
@@ -135,7 +155,7 @@ int bn_engine_load(struct bn_engine *e, struct bn_err *err)
     e->load_ms = (double)(bn_now_ns() - start_ns) / 1e6;
     e->kernel = strcmp(o->kernel, "mock") == 0    ? "mock"
                 : !bn_model_is_ternary(&e->model) ? e->model.format
-                : qk256                           ? "qk256"
+                : ternary                         ? ternary->name
                                                   : "i2s";
     return 0;
 }

@@ -60,7 +60,7 @@ static const struct argp_option table[] = {
     {0, 0, 0, 0, "How to run:", 3},
     {"threads", KEY_THREADS, "N", 0, "default: the physical cores that this process may use", 0},
     {"ctx", KEY_CTX, "N", 0, "positions in the context (default: the model's, at most 4096)", 0},
-    {"kernel", KEY_KERNEL, "NAME", 0, "auto, i2s or mock; list lists", 0},
+    {"kernel", KEY_KERNEL, "NAME", 0, "auto, i2s, tl1, tl2, qk256 or mock; list lists", 0},
     {"lm-head", KEY_LM_HEAD, "NAME", 0, "auto, f16 or screened (the same tokens, fewer bytes); list lists",
      0},
     {"cpu", KEY_CPU, "FLAGS", 0, "CPU flags to use (avx2), to drop (-avx512vnni), or c; list lists", 0},

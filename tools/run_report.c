@@ -54,6 +54,10 @@ static const char *product_symbol(const struct bn_run_report *r)
         return r->kernels->symbol[BN_KERNEL_qk256_gemv];
     case BN_LAYOUT_I2S_BLOCK:
         return r->kernels->symbol[BN_KERNEL_i2s_block_gemv];
+    case BN_LAYOUT_TL1:
+        return r->kernels->symbol[BN_KERNEL_tl1_gemv];
+    case BN_LAYOUT_TL2:
+        return r->kernels->symbol[BN_KERNEL_tl2_gemv];
     case BN_LAYOUT_BLOCKS:
         return r->kernels->symbol[bn_block_of(w->type)->gemv];
     default:

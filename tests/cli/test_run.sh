@@ -130,13 +130,20 @@ run --prompt-file bad.txt -n 40 --temperature 5 --seed 1 --json -q >o.json
 check "JSON stays UTF-8" iconv -f utf-8 -t utf-16 -o /dev/null o.json
 equal "without a prompt: the same work each time" "$(run --rounds 1 -q)" run --rounds 2 -q
 
+# every kernel adds the same whole numbers
+hash=$(run -p '2+2=' -n 8 --json -q | field token_hash)
+for kernel in i2s tl1 tl2 qk256; do
+    run -p '2+2=' -n 8 --json -q --kernel $kernel >o.json
+    equal "--kernel $kernel: the same tokens" "$hash $kernel" echo "$(field token_hash <o.json) $(field kernel <o.json)"
+done
+
 # ---- what is refused ----
 
 fails "unknown option" 2 "unrecognized option '--bogus'" run --bogus
 fails "argument" 2 "unexpected argument 'x'" run x
 fails "threads" 2 "'0' is not a whole number from 1 to 256" run --threads 0
 fails "temperature" 2 "'warm' is not a number" run --temperature warm
-fails "unknown kernel" 2 "'tl9' is none of auto, i2s, qk256, mock" run --kernel tl9
+fails "unknown kernel" 2 "'tl9' is none of auto, i2s, tl1, tl2, qk256, mock" run --kernel tl9
 fails "unknown key and value type" 2 "'f8' is neither f16 nor int8" run --kv f8
 fails "unknown CPU flag" 2 "this machine has no 'avx9'" run --cpu avx9
 fails "greedy and chance" 2 "goes with none of" run --greedy --top-k 3

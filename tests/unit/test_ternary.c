@@ -25,8 +25,8 @@ static const struct bn_synth_shape shape = {.name = "test",
 
 static const uint32_t types[] = {BN_TYPE_I2_S, BN_TYPE_QK256, BN_TYPE_BITNET32, BN_TYPE_TQ1_0, BN_TYPE_TQ2_0};
 static const char *const formats[] = {"i2s", "qk256", "bitnet32", "tq1_0", "tq2_0"};
-static const enum bn_layout layouts[] = {BN_LAYOUT_I2S, BN_LAYOUT_QK256};
-static const char *const layout_names[] = {"i2s", "qk256"};
+static const enum bn_layout layouts[] = {BN_LAYOUT_I2S, BN_LAYOUT_TL1, BN_LAYOUT_TL2, BN_LAYOUT_QK256};
+static const char *const layout_names[] = {"i2s", "tl1", "tl2", "qk256"};
 
 static void write_shape(const struct bn_synth_shape *s, uint32_t wtype)
 {
@@ -103,6 +103,12 @@ static void infinite_scale(const struct bn_tensor *t, uint8_t *data)
         memcpy(scale_of(t, data, n_blocks(t) - 1), "\x00\xfc", 2);
 }
 
+static void one_code3(const struct bn_tensor *t, uint8_t *data)
+{
+    if (memmem(t->name.p, t->name.n, "blk.1.ffn_up", 12))
+        data[12345] |= 0x0c;
+}
+
 static void nothing(const struct bn_tensor *t, uint8_t *data)
 {
     (void)t;
@@ -170,6 +176,16 @@ static void test_formats(void **state)
     }
 }
 
+/* Of BITNET32's weights -2 to 1 only three: what look-up kernels can express. */
+static void three_weights(const struct bn_tensor *t, uint8_t *data)
+{
+    equal_scales(t, data);
+    for (uint64_t i = 0; i < t->size_bytes; i++) {
+        if (i % 10 < 8)
+            data[i] = (uint8_t)(data[i] | (~data[i] >> 1 & ~data[i] & 0x55));
+    }
+}
+
 static void test_scales_of_blocks(void **state)
 {
     (void)state;
@@ -178,7 +194,11 @@ static void test_scales_of_blocks(void **state)
         patch(vary_scales);
         check_model("blocks of their own scales", formats[t], 1);
         patch(equal_scales);
-        check_model("one scale a tensor", formats[t], types[t] == BN_TYPE_BITNET32 ? 2 : BN_COUNT(layouts));
+        if (types[t] == BN_TYPE_BITNET32) {
+            check_model("one scale a tensor", formats[t], 1);
+            patch(three_weights);
+        }
+        check_model("one scale a tensor", formats[t], BN_COUNT(layouts));
     }
 }
 
@@ -197,6 +217,9 @@ static void test_odd_widths(void **state)
     check_error(patched_path, 16, ternary_bound);
     patch(equal_scales);
     check_error(patched_path, 16, ternary_bound);
+    patch(three_weights);
+    check_error_as(patched_path, 16, ternary_bound, BN_LAYOUT_TL1);
+    check_error_as(patched_path, 16, ternary_bound, BN_LAYOUT_TL2);
 }
 
 /* ---- what cannot be ---- */
@@ -233,6 +256,10 @@ static void test_refused(void **state)
             refused(layouts[l],
                     "tensor blk.0.attn_q.weight: its blocks have scales of their own: --kernel i2s expected");
     }
+    write_model(BN_TYPE_I2_S);
+    patch(one_code3);
+    refused(BN_LAYOUT_TL1, "tensor blk.1.ffn_up.weight: it has a code of 3, which look-up kernels cannot");
+    refused(BN_LAYOUT_TL2, "tensor blk.1.ffn_up.weight: it has a code of 3, which look-up kernels cannot");
     odd.n_ff = 352;
     write_shape(&odd, BN_TYPE_BITNET32);
     patch(equal_scales);
