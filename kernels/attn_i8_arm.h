@@ -2,9 +2,8 @@
  * Private to kernels/: scores over an int8 cache on ARM64. A vector holds four dimensions of four positions;
  * keys become signed, so that nothing has to be taken off for their offset.
  *
- * What includes this has defined: SCORE_VECS, the vectors of positions done together; struct score, the sums
- * of four positions; no_score(); add_score(sum, keys, queries, j) for four dimensions of query j (0 … 3); and
- * score_total(sum), a lane a position. */
+ * What includes this has included kernels/dot_<isa>.h and defined SCORE_VECS, the vectors of positions done
+ * together. */
 #ifndef KERNELS_ATTN_I8_ARM_H
 #define KERNELS_ATTN_I8_ARM_H
 
@@ -23,11 +22,11 @@ enum {
 BN_INLINE void score_queries(const int8_t *q, const float *q_scale, const uint8_t *k, const float *k_scale,
                              float *s, size_t lds, size_t d, const size_t n)
 {
-    struct score sum[SCORE_QUERIES][SCORE_VECS];
+    struct wide sum[SCORE_QUERIES][SCORE_VECS];
 
     BN_UNROLL
     for (size_t i = 0; i < n * SCORE_VECS; i++)
-        sum[i / SCORE_VECS][i % SCORE_VECS] = no_score();
+        sum[i / SCORE_VECS][i % SCORE_VECS] = no_wide();
     for (size_t i = 0; i < d; i += 4, q += 4 * BN_ATTN_QUERIES, k += 4 * BN_ATTN_TILE) {
         const int8x16_t queries = vld1q_s8(q);
 
@@ -38,14 +37,14 @@ BN_INLINE void score_queries(const int8_t *q, const float *q_scale, const uint8_
 
             BN_UNROLL
             for (size_t j = 0; j < n; j++)
-                sum[j][v] = add_score(sum[j][v], keys, queries, j);
+                sum[j][v] = add_wide_of_four(sum[j][v], keys, queries, (int)j);
         }
     }
     BN_UNROLL
     for (size_t j = 0; j < n; j++) {
         BN_UNROLL
         for (size_t v = 0; v < SCORE_VECS; v++) {
-            const float32x4_t score = vmulq_n_f32(vcvtq_f32_s32(score_total(sum[j][v])), q_scale[j]);
+            const float32x4_t score = vmulq_n_f32(vcvtq_f32_s32(wide_total(sum[j][v])), q_scale[j]);
 
             vst1q_f32(s + j * lds + 4 * v, vmulq_f32(score, vld1q_f32(k_scale + 4 * v)));
         }

@@ -1,39 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Attention of a few queries over a cache in int8: products of bytes in 16 bits, added up in 32. */
+#include "kernels/dot_neon.h"
 #include "kernels/neon.h"
 
 /* ---- scores ---- */
 
 enum { SCORE_VECS = 2 };
-
-/* Sums of the first and the last two of four dimensions, for positions 0 and 1, 2 and 3. */
-struct score {
-    int32x4_t low, high;
-};
-
-BN_INLINE struct score no_score(void)
-{
-    return (struct score){vdupq_n_s32(0), vdupq_n_s32(0)};
-}
-
-BN_INLINE struct score add_score(struct score s, int8x16_t keys, int8x16_t queries, const size_t j)
-{
-    const int32x4_t fours = vreinterpretq_s32_s8(queries);
-    const int8x16_t four = vreinterpretq_s8_s32(j == 0   ? vdupq_laneq_s32(fours, 0)
-                                                : j == 1 ? vdupq_laneq_s32(fours, 1)
-                                                : j == 2 ? vdupq_laneq_s32(fours, 2)
-                                                         : vdupq_laneq_s32(fours, 3));
-
-    s.low = vpadalq_s16(s.low, vmull_s8(vget_low_s8(keys), vget_low_s8(four)));
-    s.high = vpadalq_s16(s.high, vmull_high_s8(keys, four));
-    return s;
-}
-
-BN_INLINE int32x4_t score_total(struct score s)
-{
-    return vpaddq_s32(s.low, s.high);
-}
-
 #include "kernels/attn_i8_arm.h"
 
 void i8_attn_scores_neon(const int8_t *q, const float *q_scale, const int32_t *q_sum, size_t n_q,
