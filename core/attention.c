@@ -94,16 +94,30 @@ static size_t query_at(const struct job *job, size_t head, size_t block)
     return (head * job->n_blocks + block) * (size_t)BN_ATTN_QUERIES;
 }
 
-/* Query t goes to column j of its block. */
-static void pack_f16(const struct job *job, const float *q, float *out)
+/* Four of a block's columns; all that moves is in registers but the values themselves. */
+static void pack_four(const float *const *q, float scale, float *out, size_t d)
+{
+    const float *q0 = q[0], *q1 = q[1], *q2 = q[2], *q3 = q[3];
+
+    for (size_t i = 0; i < d; i++, out += BN_ATTN_QUERIES) {
+        out[0] = q0[i] * scale;
+        out[1] = q1[i] * scale;
+        out[2] = q2[i] * scale;
+        out[3] = q3[i] * scale;
+    }
+}
+
+/* q: always BN_ATTN_QUERIES rows. */
+static void pack_f16(const struct job *job, const float *const *q, float *out)
 {
     size_t d = job->s->model->head_dim;
     float scale = 1.0f / sqrtf((float)d);
 
-    for (size_t i = 0; i < d; i++)
-        out[i * BN_ATTN_QUERIES] = q[i] * scale;
+    pack_four(q, scale, out, d);
+    pack_four(q + 4, scale, out + 4, d);
 }
 
+/* Query t goes to column j of its block. */
 static void pack_int8(const struct job *job, size_t row, int8_t *out, size_t query)
 {
     struct bn_session *s = job->s;
@@ -117,22 +131,30 @@ static void pack_int8(const struct job *job, size_t row, int8_t *out, size_t que
         out[i / 4 * BN_ATTN_QUERIES * 4 + i % 4] = i < d ? codes[i] : 0;
 }
 
+static void pack_block(const struct job *job, size_t head, size_t block)
+{
+    size_t first = block * BN_ATTN_QUERIES;
+    size_t n_queries = bn_min_size(BN_ATTN_QUERIES, job->n_queries - first);
+    void *out = packed_block(job, head, block);
+    const float *q[BN_ATTN_QUERIES];
+
+    for (size_t j = 0; j < BN_ATTN_QUERIES; j++) {
+        size_t row = row_at(job, head, first + bn_min_size(j, n_queries - 1)); /* the last fills the block */
+        q[j] = job->s->q + row;
+        if (is_int8(job->s) && j < n_queries)
+            pack_int8(job, row, (int8_t *)out + 4 * j, query_at(job, head, block) + j);
+    }
+    if (!is_int8(job->s))
+        pack_f16(job, q, out);
+}
+
 static void pack_blocks(void *arg, size_t begin, size_t end, unsigned worker)
 {
     const struct job *job = arg;
 
     (void)worker;
-    for (size_t item = begin; item < end; item++) {
-        size_t head = item / job->n_blocks, block = item % job->n_blocks, t = block * BN_ATTN_QUERIES;
-        void *out = packed_block(job, head, block);
-        for (size_t j = 0; j < BN_ATTN_QUERIES && t < job->n_queries; j++, t++) {
-            size_t row = row_at(job, head, t);
-            if (is_int8(job->s))
-                pack_int8(job, row, (int8_t *)out + 4 * j, query_at(job, head, block) + j);
-            else
-                pack_f16(job, job->s->q + row, (float *)out + j);
-        }
-    }
+    for (size_t item = begin; item < end; item++)
+        pack_block(job, item / job->n_blocks, item % job->n_blocks);
 }
 
 /* ---- out of the cache ---- */
