@@ -355,10 +355,16 @@ static void count(struct bn_session *s, struct bn_lm_head *h, const struct work 
     s->kernel_calls[bn_linear_slot(h->w)] += done->exact;
 }
 
+double bn_lm_head_bytes(const struct bn_lm_head *h)
+{
+    return h->stats.n_tokens ? (double)h->stats.bytes / (double)h->stats.n_tokens
+                             : (double)bn_weight_stream_bytes(h->w);
+}
+
 void bn_lm_head_apply(struct bn_session *s, const float *x)
 {
     struct bn_lm_head *h = s->lm_head;
-    const struct bn_weight *w = &s->model->lm_head;
+    const struct bn_weight *w = h ? h->w : &s->model->lm_head;
     bool ask =
         h && h->mode == BN_LM_HEAD_SCREENED && s->n_top > 0 && s->n_top <= w->n_rows / BN_LM_HEAD_SHARE;
 

@@ -16,6 +16,9 @@
 enum bn_lm_head_mode {
     BN_LM_HEAD_F16,      /* the file's own matrix, whatever its float type */
     BN_LM_HEAD_SCREENED, /* the same results for those who need a few of them */
+    BN_LM_HEAD_Q8_0,     /* from here on other results: the matrix made smaller at load (core/encode.h) */
+    BN_LM_HEAD_Q6_K,
+    BN_LM_HEAD_Q4_0,
     BN_LM_HEAD_MODES,
 };
 
@@ -35,7 +38,8 @@ struct bn_lm_head_candidate {
 /* Planes and scratch; the scratch makes it one session's at a time. A zeroed one is closed. */
 struct bn_lm_head {
     enum bn_lm_head_mode mode;
-    const struct bn_weight *w;
+    const struct bn_weight *w; /* the matrix that logits come from: the file's, or &made */
+    struct bn_weight made;
     size_t k, n_tiles, n_blocks; /* k: of the codes, w->k rounded up */
     uint8_t *high, *mid, *low;
     float *scale, *norm, *error[BN_SCREEN_PLANES]; /* [n_rows], padded to blocks */
@@ -64,15 +68,19 @@ bool bn_lm_head_can_screen(const struct bn_weight *w);
 enum bn_lm_head_mode bn_lm_head_choose(const struct bn_weight *w, const struct bn_kernels *kernels,
                                        uint32_t n_top);
 
-/* Codes of all rows, on all threads of the pool: for the shape of 2B-4T 2.2 bytes a row and 7 bits a weight.
- * model and kernels must outlive it. 0, or -1 with a message: no memory, or a matrix that cannot be screened.
- */
+/* Codes or blocks of all rows, on all threads of the pool; codes take 7 bits a weight. model and kernels must
+ * outlive it, and the head stays where it is. 0, or -1 with a message: no memory, or a matrix that the mode
+ * cannot take. */
 int bn_lm_head_open(struct bn_lm_head *head, const struct bn_model *model, const struct bn_kernels *kernels,
                     struct bn_pool *pool, enum bn_lm_head_mode mode, struct bn_err *err);
 /* Accepts a zeroed and a closed one. */
 void bn_lm_head_close(struct bn_lm_head *head);
 
-/* session->logits from x: [n_embd]; stage lm_head. With session->lm_head screened and session->n_top in
+/* What a token reads of the matrix, or of codes and matrix by the mean of the tokens so far. */
+double bn_lm_head_bytes(const struct bn_lm_head *head);
+
+/* session->logits from x: [n_embd]; stage lm_head. Modes other than the first two: what bn_linear gives for
+ * the smaller matrix. With session->lm_head screened and session->n_top in
  * 1 … n_vocab / 16, logits that are certainly not among the n_top largest are minus infinity; all others, and
  * in any other case all, are what bn_linear gives. Any number of threads gives the same. Allocates: nothing.
  * Cannot fail. */

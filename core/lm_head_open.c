@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/linear.h"
+#include "core/encode.h"
 
 enum {
     ALIGN = 4096,
@@ -160,6 +160,23 @@ static void make_codes(struct bn_lm_head *h, struct bn_pool *pool)
     free(job.codes);
 }
 
+/* ---- blocks ---- */
+
+static int make_blocks(struct bn_lm_head *h, const struct bn_model *m, struct bn_pool *pool,
+                       struct bn_err *err)
+{
+    static const uint32_t types[BN_LM_HEAD_MODES] = {
+        [BN_LM_HEAD_Q8_0] = BN_TYPE_Q8_0, [BN_LM_HEAD_Q6_K] = BN_TYPE_Q6_K, [BN_LM_HEAD_Q4_0] = BN_TYPE_Q4_0};
+
+    if (bn_encode_matrix(&m->lm_head, types[h->mode], h->kernels, pool, &h->made, &h->memory,
+                         &h->memory_bytes, m->gguf.path, err) != 0)
+        return -1;
+    h->w = &h->made;
+    return 0;
+}
+
+/* ---- open and close ---- */
+
 int bn_lm_head_open(struct bn_lm_head *h, const struct bn_model *m, const struct bn_kernels *kernels,
                     struct bn_pool *pool, enum bn_lm_head_mode mode, struct bn_err *err)
 {
@@ -168,6 +185,8 @@ int bn_lm_head_open(struct bn_lm_head *h, const struct bn_model *m, const struct
     *h = (struct bn_lm_head){.mode = mode, .w = w, .kernels = kernels};
     if (mode == BN_LM_HEAD_F16)
         return 0;
+    if (mode != BN_LM_HEAD_SCREENED)
+        return make_blocks(h, m, pool, err);
     if (!bn_lm_head_can_screen(w))
         return bn_err_set(err, "%s: --lm-head screened: the last matrix has a scale, a bias or rows of %u",
                           m->gguf.path, w->k);

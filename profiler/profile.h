@@ -103,7 +103,7 @@ struct bn_profile_run {
         max_tokens; /* tokens: of all rounds together */
     bool deterministic;
     const char *kernel;   /* --kernel in force: "i2s", "mock" */
-    const char *lm_head;  /* --lm-head in force: "f16", "screened" */
+    const char *lm_head;  /* --lm-head in force: "f16", "screened", … */
     const char *cpu_used; /* "avx2,avx512,avx512vnni" or "c" */
     const char *cpu_detected;
     const char *token_hash;

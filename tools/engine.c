@@ -27,6 +27,9 @@ const struct bn_choice bn_engine_kv[] = {
 const struct bn_choice bn_engine_lm_heads[] = {
     [BN_LM_HEAD_F16] = {"f16", "the file's own matrix, whatever its float type"},
     [BN_LM_HEAD_SCREENED] = {"screened", "the same logits for the best few, found in a low-bit copy (auto)"},
+    [BN_LM_HEAD_Q8_0] = {"q8_0", "the matrix made smaller at load, 8.5 bits a weight: not the same logits"},
+    [BN_LM_HEAD_Q6_K] = {"q6_k", "6.6 bits a weight"},
+    [BN_LM_HEAD_Q4_0] = {"q4_0", "4.5 bits a weight"},
     [BN_LM_HEAD_MODES] = {0},
 };
 

@@ -11,7 +11,7 @@ struct bn_run_options {
     const char *prompt, *prompt_file;
     const char *system;
     const char *kernel;  /* "auto", "i2s", "mock", "list" */
-    const char *lm_head; /* "auto", "f16", "screened", "list" */
+    const char *lm_head; /* "auto", a name of bn_engine_lm_heads, "list" */
     const char *kv;      /* "f16", "int8", "list" */
     const char *cpu;     /* NULL = all that the machine has */
     bool chat, special, strict, deterministic, stages, json, quiet;

@@ -34,14 +34,6 @@ static double token_ms(struct bn_generator *g, double q)
     return g->n_token_times ? (double)bn_generator_quantile(g, q) / 1e6 : -1.0;
 }
 
-/* What the last product reads for a token: the whole matrix, or by what the screening counted. */
-static double lm_head_bytes(const struct bn_run_report *r)
-{
-    const struct bn_lm_head_stats *s = &r->session->lm_head->stats;
-
-    return s->n_tokens ? (double)s->bytes / (double)s->n_tokens : (double)r->model->lm_head.size_bytes;
-}
-
 /* The symbol that does the products of the layers, as the table has it. */
 static const char *product_symbol(const struct bn_run_report *r)
 {
@@ -94,7 +86,7 @@ void bn_run_report_print(FILE *f, const struct bn_run_report *r)
     print_number(f, ", p95 ", token_ms(g, 0.95), "ms");
     fprintf(f, "; peak RSS %.1f MiB\n", (double)peak_rss_bytes() / 1048576.0);
     fprintf(f, "kernel %s (%s), lm_head %s", r->kernel, product_symbol(r), r->lm_head);
-    print_number(f, " (", lm_head_bytes(r) / 1e6, "MB)");
+    print_number(f, " (", bn_lm_head_bytes(r->session->lm_head) / 1e6, "MB)");
     fprintf(f, ", cpu %s, %u thread%s, tokens %s\n", r->cpu_used, r->threads, r->threads == 1 ? "" : "s",
             hash);
 }
@@ -133,7 +125,7 @@ static void add_lm_head(cJSON *o, const struct bn_run_report *r)
     double n = (double)s->n_tokens;
 
     cJSON_AddStringToObject(lm_head, "mode", r->lm_head);
-    cJSON_AddNumberToObject(lm_head, "bytes_per_token", lm_head_bytes(r));
+    cJSON_AddNumberToObject(lm_head, "bytes_per_token", bn_lm_head_bytes(r->session->lm_head));
     cJSON_AddNumberToObject(lm_head, "tokens_screened", n);
     cJSON_AddNumberToObject(lm_head, "tokens_full", (double)s->n_full);
     add_number(lm_head, "rows_mid_mean", n > 0 ? (double)s->rows_mid / n : -1.0);
@@ -203,7 +195,8 @@ static void add_model(cJSON *o, const struct bn_run_report *r)
     cJSON_AddNumberToObject(model, "file_bytes", (double)m->gguf.size_bytes);
     cJSON_AddNumberToObject(model, "weight_bytes", (double)m->weight_bytes);
     cJSON_AddNumberToObject(model, "bytes_per_token",
-                            (double)(m->bytes_per_token - m->lm_head.size_bytes) + lm_head_bytes(r));
+                            (double)(m->bytes_per_token - m->lm_head.size_bytes) +
+                                bn_lm_head_bytes(r->session->lm_head));
     cJSON_AddNumberToObject(model, "n_layer", m->n_layer);
     cJSON_AddNumberToObject(model, "n_embd", m->n_embd);
     cJSON_AddNumberToObject(model, "n_ff", m->n_ff);

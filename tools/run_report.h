@@ -11,7 +11,7 @@ struct bn_run_report {
     const char *path; /* of the model, as given; NULL = built in */
     const struct bn_kernels *kernels;
     const char *kernel; /* in force: "i2s", "mock", or the weight format of a model without ternary weights */
-    const char *lm_head; /* in force: "f16", "screened" */
+    const char *lm_head; /* in force: "f16", "screened", … */
     const char *cpu_used, *cpu_detected;
     unsigned threads;
     uint32_t rounds, max_tokens;

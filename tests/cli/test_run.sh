@@ -183,7 +183,7 @@ check "mock says so" grep -q 'i2s_gemv_mock' err.txt
 check "kernel list" bash -c '"$BNPROF" run --kernel list | grep -q ^mock'
 run --lm-head list >out.txt
 check "lm_head list" grep -q ^screened out.txt
-fails "an unknown lm_head" 2 "'q9' is none of auto, f16, screened" run --lm-head q9 -p a
+fails "an unknown lm_head" 2 "'q9' is none of auto, f16, screened, q8_0, q6_k, q4_0" run --lm-head q9 -p a
 # ---- lm_head: the same tokens, told how many rows it took ----
 hashes=$(for mode in f16 screened; do
     for how in --greedy "--top-k 8 --seed 3" "--top-k 40 --top-p 0.9 --seed 4" "--temperature 0.9 --seed 5"; do
@@ -195,6 +195,10 @@ done)
     ok "the same tokens with --lm-head screened" || not_ok "the same tokens with --lm-head screened" "$hashes"
 run --lm-head screened -n 30 --json -q -p 'Once upon a time' >o.json
 check "rows of the screening" grep -Eq '"lm_head":\{"mode":"screened","bytes_per_token":[0-9.]+,"tokens_screened":30,"tokens_full":[0-9]+,"rows_mid_mean":[0-9.]+,"rows_low_mean":[0-9.]+,"rows_exact_mean":[0-9.]+\}' o.json
+for mode in q8_0 q6_k q4_0; do
+    run --lm-head $mode -n 8 --json -q -p '2+2=' >o.json
+    check "lm_head $mode" grep -Eq "\"text\":\"4.*\"lm_head\":\{\"mode\":\"$mode\",\"bytes_per_token\":[0-9]+," o.json
+done
 timeout --preserve-status -s INT 1 "$BNPROF" run -p 'Once upon a time' -n 40 --rounds 1000000 >out.txt 2>err.txt
 status=$?
 [ $status = 130 ] && grep -q '^kernel i2s' err.txt && [ "$(tail -c 1 out.txt | od -An -c | tr -d ' ')" = '\n' ] && ok "^C" ||

@@ -430,6 +430,54 @@ static void test_refusal(void **state)
     close_matrix(&m);
 }
 
+/* ---- the matrix made smaller ---- */
+
+/* The error's root mean square over that of the logits is what the bits of a weight allow, and logits are the
+ * same on any number of threads. */
+static void test_smaller(void **state)
+{
+    static const double bounds[BN_LM_HEAD_MODES] = {
+        [BN_LM_HEAD_Q8_0] = 0.02, [BN_LM_HEAD_Q6_K] = 0.05, [BN_LM_HEAD_Q4_0] = 0.2};
+    float first[600];
+
+    (void)state;
+    for (enum bn_lm_head_mode mode = BN_LM_HEAD_Q8_0; mode < BN_LM_HEAD_MODES; mode++) {
+        for (unsigned t = 1; t <= 3; t++) {
+            struct bn_q8 scratch = {bn_xcalloc(512, 1), bn_xcalloc(16, sizeof(float)),
+                                    bn_xcalloc(512, sizeof(int16_t))};
+            double error = 0, square = 0;
+            struct bn_err err;
+            struct matrix m;
+
+            rng = 6;
+            open_matrix(&m, BN_COUNT(first), 512, BN_TYPE_F16, bn_cpu_detect(), t);
+            make_rows(&m, NORMAL);
+            bn_lm_head_close(&m.head);
+            assert_int_equal(bn_lm_head_open(&m.head, &m.model, &m.kernels, m.pool, mode, &err), 0);
+            m.session.q8_0 = m.session.q8_k = scratch;
+            for (size_t i = 0; i < m.k; i++)
+                m.x[i] = normal();
+            bn_linear(&m.session, BN_STAGE_LM_HEAD, &(struct bn_product){&m.model.lm_head, m.expected}, 1,
+                      m.x, 1);
+            bn_lm_head_apply(&m.session, m.x);
+            for (size_t r = 0; r < m.n; r++) {
+                double d = (double)m.session.logits[r] - (double)m.expected[r];
+                error += d * d;
+                square += (double)m.expected[r] * (double)m.expected[r];
+            }
+            assert_true(error > 0 && sqrt(error / square) < bounds[mode]);
+            assert_true(bn_lm_head_bytes(&m.head) < 0.55 * (double)m.model.lm_head.size_bytes);
+            if (t == 1)
+                memcpy(first, m.session.logits, sizeof first);
+            assert_memory_equal(first, m.session.logits, sizeof first);
+            close_matrix(&m);
+            free(scratch.q);
+            free(scratch.d);
+            free(scratch.sum);
+        }
+    }
+}
+
 /* ---- tokens ---- */
 
 struct tokens {
@@ -540,7 +588,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),    cmocka_unit_test(test_every_top), cmocka_unit_test(test_sharp_bound),
         cmocka_unit_test(test_few_rows), cmocka_unit_test(test_choice),    cmocka_unit_test(test_refusal),
-        cmocka_unit_test(test_tokens),   cmocka_unit_test(test_same_work),
+        cmocka_unit_test(test_smaller),  cmocka_unit_test(test_tokens),    cmocka_unit_test(test_same_work),
     };
 
     bn_scope_init();
