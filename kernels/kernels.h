@@ -91,26 +91,26 @@ struct bn_screen_bound {
     X(bf16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))               \
     X(f32_gemv, void, (const float *w, const float *x, float *y, size_t n_rows, size_t k))                   \
     /* Screening codes (kernels/screen.h). One row of k floats to codes u, one a byte; k a positive multiple \
-     * of 128. Exact: sums are those of 16 lanes, lane i taking the elements i, i + 16, ..., halves then              \
-     * added to halves. A row that has a value that is not finite or beyond what squares can hold gets no                   \
-     * codes: all u are 64. */                                                                                                  \
+     * of 128. Exact: sums are those of 16 lanes, lane i taking the elements i, i + 16, ..., halves then     \
+     * added to halves. A row that has a value that is not finite or beyond what squares can hold gets no    \
+     * codes: all u are 64. */                                                                               \
     X(screen_encode, struct bn_screen_row, (const float *w, uint8_t *u, size_t k))                           \
     /* The codes of 32 rows, [32][k], to a tile of the plane high and 32 rows of the planes mid and low. */  \
     X(screen_pack, void, (const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *low, size_t k))            \
     /* y[r] = ((float)sum_i a_i x_i * 256 + (float)sum_i a_i x[k+i] - center) * (scale[r] * unit), a = u >>  \
-     * 3, for all rows of n_tiles tiles; x: [2][k], int8; k <= 65536. Sums are exact, then f32 in this                \
+     * 3, for all rows of n_tiles tiles; x: [2][k], int8; k <= 65536. Sums are exact, then f32 in this       \
      * order. */                                                                                             \
     X(screen_high_gemv, void,                                                                                \
       (const uint8_t *high, const int8_t *x, const float *scale, float center, float unit, float *y,         \
        size_t n_tiles, size_t k))                                                                            \
     /* y[r] += (float)(2 * sum_i b_i x_i - x_sum) * (scale[r] * unit), b = u >> 2 & 1. x: [k], 0 up to the   \
-     * next multiple of 512; k <= 65536. Sums are exact, then f32 in this order. */                                     \
+     * next multiple of 512; k <= 65536. Sums are exact, then f32 in this order. */                          \
     X(screen_mid_gemv, void,                                                                                 \
       (const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit, float *y,         \
        size_t n_rows, size_t k))                                                                             \
     /* Which of n logits y can reach `least`: ids gets first + r for every r with                            \
      * !(y[r] + ((error[r] * per_error + norm[r] * per_norm) + scale[r] * per_scale) < least), ascending,    \
-     * and has room for n. Returns how many. Exact (f32, in this order). */                                            \
+     * and has room for n. Returns how many. Exact (f32, in this order). */                                  \
     X(screen_select, size_t,                                                                                 \
       (const float *y, const float *error, const float *norm, const float *scale,                            \
        const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids, size_t n))           \
