@@ -161,6 +161,10 @@ void bn_kernels_init_mock(struct bn_kernels *kernels)
     BN_USE(i2s_gemm, mock);
     BN_USE(qk256_gemv, mock);
     BN_USE(qk256_gemm, mock);
+    BN_USE(tl1_gemv, mock);
+    BN_USE(tl1_gemm, mock);
+    BN_USE(tl2_gemv, mock);
+    BN_USE(tl2_gemm, mock);
     BN_USE(i2s_block_gemv, mock);
     BN_USE(i2s_block_gemm, mock);
     BN_USE(f16_gemv, mock);

@@ -46,6 +46,31 @@ void i2s_block_gemm_mock(const uint8_t *w, const int8_t *x, const int32_t *x_sum
         i2s_block_gemv_mock(w, x + c * k, x_sums, act_scale[c], y + c * ldy, n_rows, k, block);
 }
 
+void tl1_gemv_mock(const uint8_t *w, const uint8_t *table, int32_t *y, size_t n_rows, size_t k)
+{
+    (void)w;
+    for (size_t r = 0; r < n_rows; r++)
+        y[r] = table[r % k];
+}
+
+void tl1_gemm_mock(const uint8_t *w, const uint8_t *tables, int32_t *y, size_t ldy, size_t n_rows, size_t k,
+                   size_t n_cols)
+{
+    for (size_t c = 0; c < n_cols; c++)
+        tl1_gemv_mock(w, tables, y + c * ldy, n_rows, k);
+}
+
+void tl2_gemv_mock(const uint8_t *w, const uint8_t *table, int32_t *y, size_t n_rows, size_t k)
+{
+    tl1_gemv_mock(w, table, y, n_rows, k);
+}
+
+void tl2_gemm_mock(const uint8_t *w, const uint8_t *tables, int32_t *y, size_t ldy, size_t n_rows, size_t k,
+                   size_t n_cols)
+{
+    tl1_gemm_mock(w, tables, y, ldy, n_rows, k, n_cols);
+}
+
 BN_INLINE void repeat(const float *x, float *y, size_t n_rows, size_t k)
 {
     for (size_t r = 0; r < n_rows; r++)

@@ -100,7 +100,7 @@ BN_INLINE void gemv_1_row(const uint8_t *w, const int8_t *x, int32_t x_sum, int3
 }
 
 void qk256_gemv_avx512vnni(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows,
-                         size_t k)
+                           size_t k)
 {
     size_t r = 0;
 
@@ -301,7 +301,7 @@ BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum
 }
 
 void qk256_gemm_avx512vnni(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                         size_t n_rows, size_t k, size_t n_cols)
+                           size_t n_rows, size_t k, size_t n_cols)
 {
     size_t fit = X_BYTES / k, groups;
 

@@ -24,7 +24,7 @@ void qk256_gemv_c(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, 
 }
 
 void qk256_gemm_c(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                size_t n_rows, size_t k, size_t n_cols)
+                  size_t n_rows, size_t k, size_t n_cols)
 {
     for (size_t r = 0; r < n_rows; r++) {
         for (size_t c = 0; c < n_cols; c++)

@@ -198,9 +198,10 @@ static void test_mock_replaces_the_products(void **state)
     bn_kernels_init_mock(&kernels);
     for (int slot = 0; slot < BN_KERNEL_COUNT; slot++) {
         const char *name = bn_kernel_slot_name((enum bn_kernel_slot)slot);
+        /* screening decides which rows a product is for: the products behind it are mock */
+        int product = (strstr(name, "gemv") || strstr(name, "gemm")) && strncmp(name, "screen_", 7) != 0;
 
-        assert_int_equal(strstr(kernels.symbol[slot], "mock") != NULL,
-                         strstr(name, "gemv") != NULL || strstr(name, "gemm") != NULL);
+        assert_int_equal(strstr(kernels.symbol[slot], "mock") != NULL, product);
     }
     memset(w, 0xaa, sizeof w);
     memset(x, 1, sizeof x);
