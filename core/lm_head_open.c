@@ -168,6 +168,8 @@ static int make_blocks(struct bn_lm_head *h, const struct bn_model *m, struct bn
     static const uint32_t types[BN_LM_HEAD_MODES] = {
         [BN_LM_HEAD_Q8_0] = BN_TYPE_Q8_0, [BN_LM_HEAD_Q6_K] = BN_TYPE_Q6_K, [BN_LM_HEAD_Q4_0] = BN_TYPE_Q4_0};
 
+    if (m->lm_head.type == types[h->mode]) /* it is that small already */
+        return 0;
     if (bn_encode_matrix(&m->lm_head, types[h->mode], h->kernels, pool, &h->made, &h->memory,
                          &h->memory_bytes, m->gguf.path, err) != 0)
         return -1;
