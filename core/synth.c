@@ -317,9 +317,14 @@ static void projection(struct generator *g, const char *prefix, const char *name
                        double in, double out)
 {
     char full[64];
+    struct plan plan = {g->synth->wtype, ne0, ne1, 0, out / (in * sqrt((double)ne0))};
 
     snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-    tensor(g, full, (struct plan){g->synth->wtype, ne0, ne1, 0, out / (in * sqrt((double)ne0))});
+    tensor(g, full, plan);
+    if (plan.type != BN_TYPE_QK256) /* which has no scale of its own */
+        return;
+    snprintf(full, sizeof full, "%s%s.scale", prefix, name);
+    tensor(g, full, (struct plan){BN_TYPE_F32, 1, 1, ternary_scale(&plan), 0});
 }
 
 /* Sizes of activations: norms as large as the published file's, queries and keys of size 1 so that attention
