@@ -33,7 +33,7 @@ fails 'an unknown shape' 2 '--shape 4b' "$BNPROF" synth --shape 4b -o x.gguf
 fails 'an unknown type' 2 '--wtype q5_0' "$BNPROF" synth --shape tiny --wtype q5_0 -o x.gguf
 fails 'a ternary embedding' 2 'embeddings of type f16, bf16, f32 or a block format expected' "$BNPROF" synth --shape tiny --etype i2_s -o x.gguf
 fails 'rows that i2_s cannot hold' 2 '8640 values, but i2_s needs multiples of 128' "$BNPROF" synth --shape 3b --wtype i2_s -o x.gguf
-fails 'rows that tq2_0 cannot hold' 2 '8640 values, but tq2_0 needs multiples of 256' "$BNPROF" synth --shape 3b --wtype tq2_0 -o x.gguf
+fails 'rows that tq2_0 cannot hold' 2 '3200 values, but tq2_0 needs multiples of 256' "$BNPROF" synth --shape 3b --wtype tq2_0 -o x.gguf
 fails 'a bad seed' 2 '--seed -1' "$BNPROF" synth --shape tiny --seed -1 -o x.gguf
 fails 'a folder that is not there' 1 '^bnprof: no/x.gguf: .*No such file' "$BNPROF" synth --shape tiny -o no/x.gguf
 fails 'a vocabulary that is no GGUF' 1 '^bnprof: .*lib.sh: GGUF magic expected' "$BNPROF" synth --shape tiny --tokenizer "$root/tests/cli/lib.sh" -o x.gguf
