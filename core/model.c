@@ -243,8 +243,7 @@ static int read_tensors(struct bn_model_loader *l)
 
 /* ---- what the load amounts to ---- */
 
-/* As file names have it. */
-static const char *format_of(uint32_t type)
+const char *bn_model_format_name(uint32_t type)
 {
     static const char *const names[] = {
         [BN_TYPE_F32] = "f32",     [BN_TYPE_F16] = "f16",     [BN_TYPE_BF16] = "bf16",
@@ -276,7 +275,7 @@ static void summarise(struct bn_model *m)
     m->bytes_per_token = m->weight_bytes - m->embedding.size_bytes + bn_weight_row_bytes(&m->embedding);
     if (m->lm_head.data == m->embedding.data)
         m->bytes_per_token += m->lm_head.size_bytes;
-    m->format = format_of(main_type(m));
+    m->format = bn_model_format_name(main_type(m));
 }
 
 /* ---- looking through the layers ---- */

@@ -88,6 +88,9 @@ int bn_model_load_memory(struct bn_model *model, const void *bytes, size_t n, co
 /* Accepts a zeroed and a closed model. */
 void bn_model_close(struct bn_model *model);
 
+/* A type that models can have, as file names and reports have it: "i2s", "tq2_0", "f16", "q6_k". */
+const char *bn_model_format_name(uint32_t type);
+
 /* Does any projection use ternary weights? */
 bool bn_model_is_ternary(const struct bn_model *model);
 

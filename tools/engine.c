@@ -109,7 +109,9 @@ int bn_engine_lm_head(struct bn_engine *e, const char *name, struct bn_lm_head *
 
     for (int i = 0; name && i < BN_LM_HEAD_MODES; i++)
         mode = strcmp(name, bn_engine_lm_heads[i].name) == 0 ? i : mode;
-    *used = bn_engine_lm_heads[mode].name;
+    /* the file's own matrix goes by its own type */
+    *used =
+        mode == BN_LM_HEAD_F16 ? bn_model_format_name(e->model.lm_head.type) : bn_engine_lm_heads[mode].name;
     return bn_lm_head_open(head, &e->model, &e->kernels, e->pool, (enum bn_lm_head_mode)mode, err);
 }
 
