@@ -351,8 +351,8 @@ static void multiply(struct job *job, size_t n_units, uint64_t cost)
         job->n = bn_min_size(step, n - job->first);
         if (tables)
             make_tables(job);
-        /* with many columns kernels take two tiles at a time */
-        bn_pool_run(job->s->pool, multiply_units, job, n_units, n > 1 ? 2 : 1, cost * job->n);
+        /* kernels take up to four tiles at a time of one column, and two of many */
+        bn_pool_run(job->s->pool, multiply_units, job, n_units, n > 1 ? 2 : 4, cost * job->n);
     }
 }
 

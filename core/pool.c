@@ -31,7 +31,7 @@
 enum {
     SPIN_NS = 30 * 1000,
     SPINS_A_CLOCK_READ = 16,
-    CHUNKS_A_THREAD = 16,
+    CHUNKS_A_THREAD = 8,
     CHUNK_COST = BN_POOL_GRAIN / 4, /* a chunk is no smaller: taking one costs a tenth of a microsecond */
     CACHE_LINE = 64,
     /* A chunk is late after LATE_CHUNKS times as long as the caller needs for one, and LATE_NS more. */
@@ -144,11 +144,20 @@ static bool take(struct bn_pool *pool, uint32_t *chunk)
     return false;
 }
 
+/* Chunks become smaller towards the end, down to one cut: long runs of memory at first, and at last little to
+ * wait for. */
+static size_t cuts_before(const struct job *job, uint32_t chunk)
+{
+    uint64_t left = job->n_chunks - chunk, all = job->n_chunks, more = job->n_cuts - all;
+
+    return chunk + more - more * left * left / (all * all);
+}
+
 static void work(struct bn_pool *pool, uint32_t chunk, unsigned worker)
 {
     const struct job *job = &pool->job;
-    size_t begin = job->n_cuts * chunk / job->n_chunks * job->multiple;
-    size_t end = bn_min_size(job->n_cuts * (chunk + 1) / job->n_chunks * job->multiple, job->n_items);
+    size_t begin = cuts_before(job, chunk) * job->multiple;
+    size_t end = bn_min_size(cuts_before(job, chunk + 1) * job->multiple, job->n_items);
 
     job->fn(job->arg, begin, end, worker);
     if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_asleep))

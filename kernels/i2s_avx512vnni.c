@@ -3,8 +3,10 @@
  * over all lanes the signed one; a lane is a row, so no sums across lanes are needed.
  *
  * A few vectors take the codes straight from the stream; the fewer they are, the more registers there
- * are for sums, and the less codes need to be shifted down before they are multiplied. More vectors are bound
- * by arithmetic: a tile is unpacked into a buffer that stays in the L1 cache and is used for all vectors. */
+ * are for sums, and the less codes need to be shifted down before they are multiplied. The very few are bound
+ * by memory, which is read faster in several streams than in one: several tiles far apart are multiplied at a
+ * time. More vectors are bound by arithmetic: a tile is unpacked into a buffer that stays in the L1 cache and
+ * is used for all vectors. */
 #include "kernels/avx512.h"
 #include "kernels/pack.h"
 
@@ -13,11 +15,13 @@ enum {
     SUMS = 24,                /* in registers: 12 columns by a tile, or 6 by two tiles */
     FEW_COLS = SUMS / VECS,
     UNPACK_FROM_COLS = 48,
-    DEPTH = 256,         /* elements of a row that are unpacked at a time: 16 KiB for two tiles */
-    STEP = 4,            /* elements of a row that one lane of dpbusd takes */
-    AHEAD_BYTES = 4096,  /* how far the stream of weights is fetched ahead */
-    X_BYTES = 384 << 10, /* activations used by all tiles before the next ones: they stay in the L2 cache */
-    MIN_COLS = 60,       /* but not fewer columns: unpacking must pay */
+    DEPTH = 256,          /* elements of a row that are unpacked at a time: 16 KiB for two tiles */
+    STEP = 4,             /* elements of a row that one lane of dpbusd takes */
+    MAX_STREAMS = 4,      /* tiles at a time */
+    AHEAD_BYTES = 4096,   /* how far a stream of weights is fetched ahead if it is the only one */
+    AHEAD_STREAMS = 1024, /* if there are several */
+    X_BYTES = 384 << 10,  /* activations used by all tiles before the next ones: they stay in the L2 cache */
+    MIN_COLS = 60,        /* but not fewer columns: unpacking must pay */
 };
 
 /* Sixteen sums. Not __m512i, whose lanes gcc takes for 64 bits wide: it would copy every sum before and after
@@ -61,51 +65,51 @@ BN_INLINE sums join_places(const sums *s, const int n_sums)
     return n_sums == 2 ? (s[0] >> 4) + s[1] : s[0];
 }
 
-/* One tile, straight from memory. Exact in int32 while the result is. */
-BN_INLINE void few_columns(const uint8_t *w, const int8_t *x, size_t k, sums (*total)[VECS],
-                           const size_t n_cols, const int n_sums)
+/* n_streams tiles, straight from memory. Exact in int32 while the result is. */
+BN_INLINE void few_columns(const uint8_t *const *w, const int8_t *x, size_t k,
+                           sums (*total)[MAX_STREAMS * VECS], const size_t n_cols, const size_t n_streams,
+                           const int n_sums)
 {
-    sums sum[FEW_COLS][VECS][4];
+    const size_t n_vecs = n_streams * VECS, ahead = n_streams == 1 ? AHEAD_BYTES : AHEAD_STREAMS;
+    sums sum[FEW_COLS][MAX_STREAMS * VECS][4];
 
     BN_UNROLL
     for (size_t c = 0; c < n_cols; c++) {
         BN_UNROLL
-        for (int v = 0; v < VECS; v++) {
+        for (size_t v = 0; v < n_vecs; v++) {
             BN_UNROLL
             for (int p = 0; p < n_sums; p++)
                 sum[c][v][p] = (sums){0};
         }
     }
-    for (size_t i = 0; i < k; i += BN_PIECE_I2S, w += BN_PIECE_BYTES) {
-        __m512i in[VECS], shifted[VECS];
+    for (size_t i = 0, at = 0; i < k; i += BN_PIECE_I2S, at += BN_PIECE_BYTES) {
+        __m512i in[MAX_STREAMS * VECS], shifted[MAX_STREAMS * VECS];
 
         BN_UNROLL
-        for (int v = 0; v < VECS; v++) {
-            in[v] = _mm512_loadu_si512(w + 64 * v);
+        for (size_t v = 0; v < n_vecs; v++) {
+            const uint8_t *from = w[v / VECS] + at + 64 * (v % VECS);
+
+            in[v] = _mm512_loadu_si512(from);
             shifted[v] = _mm512_srli_epi16(in[v], 2);
-            _mm_prefetch((const char *)w + 64 * v + AHEAD_BYTES, _MM_HINT_T0);
+            _mm_prefetch((const char *)from + ahead, _MM_HINT_T0);
         }
         BN_UNROLL
         for (int p = 0; p < 4; p++) {
-            __m512i codes[VECS];
-
             BN_UNROLL
-            for (int v = 0; v < VECS; v++)
-                codes[v] = codes_at(in[v], shifted[v], p, n_sums);
-            BN_UNROLL
-            for (size_t c = 0; c < n_cols; c++) {
-                const __m512i xc = four_activations(x + c * k + i + 4 * p);
+            for (size_t v = 0; v < n_vecs; v++) {
+                const __m512i codes = codes_at(in[v], shifted[v], p, n_sums);
 
                 BN_UNROLL
-                for (int v = 0; v < VECS; v++)
-                    sum[c][v][p * n_sums / 4] = add_products(sum[c][v][p * n_sums / 4], codes[v], xc);
+                for (size_t c = 0; c < n_cols; c++)
+                    sum[c][v][p * n_sums / 4] = add_products(sum[c][v][p * n_sums / 4], codes,
+                                                             four_activations(x + c * k + i + 4 * p));
             }
         }
     }
     BN_UNROLL
     for (size_t c = 0; c < n_cols; c++) {
         BN_UNROLL
-        for (int v = 0; v < VECS; v++)
+        for (size_t v = 0; v < n_vecs; v++)
             total[c][v] = join_places(sum[c][v], n_sums);
     }
 }
@@ -116,22 +120,37 @@ BN_INLINE void store_sums(int32_t *y, size_t n_rows, const sums *total, int32_t 
         _mm512_mask_storeu_epi32(y + 16 * v, lanes16(n_rows - 16 * v), (__m512i)(total[v] - x_sum));
 }
 
+/* n_streams tiles that lie `distance` tiles apart; n_rows: from the first one's first row to the last row. */
 BN_INLINE void few(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
-                   size_t n_rows, size_t k, const size_t n_cols)
+                   size_t n_rows, size_t k, size_t distance, const size_t n_cols, const size_t n_streams,
+                   const int n_sums)
 {
-    sums total[FEW_COLS][VECS];
+    sums total[FEW_COLS][MAX_STREAMS * VECS];
+    const uint8_t *stream[MAX_STREAMS];
 
-    few_columns(w, x, k, total, n_cols, n_cols <= 3 ? 4 : n_cols <= 6 ? 2 : 1);
     BN_UNROLL
-    for (size_t c = 0; c < n_cols; c++)
-        store_sums(y + c * ldy, n_rows, total[c], x_sum[c]);
+    for (size_t t = 0; t < n_streams; t++)
+        stream[t] = w + t * distance * BN_TILE_ROWS * (k / 4);
+    few_columns(stream, x, k, total, n_cols, n_streams, n_sums);
+    BN_UNROLL
+    for (size_t c = 0; c < n_cols; c++) {
+        BN_UNROLL
+        for (size_t t = 0; t < n_streams; t++)
+            store_sums(y + c * ldy + t * distance * BN_TILE_ROWS, n_rows - t * distance * BN_TILE_ROWS,
+                       total[c] + t * VECS, x_sum[c]);
+    }
 }
 
 void i2s_gemv_avx512vnni(const uint8_t *w, const int8_t *x, int32_t x_sum, int32_t *y, size_t n_rows,
                          size_t k)
 {
-    for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS)
-        few(w + r * (k / 4), x, &x_sum, y + r, n_rows, n_rows - r, k, 1);
+    const size_t n_tiles = (n_rows + BN_TILE_ROWS - 1) / BN_TILE_ROWS, distance = n_tiles / MAX_STREAMS;
+    size_t r = 0;
+
+    for (; r < distance * BN_TILE_ROWS; r += BN_TILE_ROWS)
+        few(w + r * (k / 4), x, &x_sum, y + r, n_rows, n_rows - r, k, distance, 1, MAX_STREAMS, 2);
+    for (r *= MAX_STREAMS; r < n_rows; r += BN_TILE_ROWS)
+        few(w + r * (k / 4), x, &x_sum, y + r, n_rows, n_rows - r, k, 0, 1, 1, 4);
 }
 
 /* One tile by all columns, in groups of as equal a size as can be: 16 are 8 + 8, not 12 + 4. */
@@ -146,7 +165,7 @@ BN_INLINE void gemm_few(const uint8_t *w, const int8_t *x, const int32_t *x_sum,
         switch (n) {
 #define CASE(n)                                                                                              \
     case n:                                                                                                  \
-        few(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, n);                                        \
+        few(w, x + c * k, x_sum + c, y + c * ldy, ldy, n_rows, k, 0, n, 1, n <= 3 ? 4 : n <= 6 ? 2 : 1);     \
         break
             CASE(1);
             CASE(2);
