@@ -33,24 +33,22 @@ static void find_best(struct bn_lm_head *h, size_t block)
     h->best[block] = (uint32_t)(first + h->kernels->f32_argmax(h->y + first, block_rows(h, block)));
 }
 
-/* All rows by the plane high; no logit is known yet. */
+/* All rows by the plane high, in one call: the kernel reads several streams. No logit is known yet. */
 static void multiply_high(void *arg, size_t begin, size_t end, unsigned worker)
 {
     struct bn_lm_head *h = arg;
     const struct bn_screen_query *q = &h->query;
+    size_t first = begin * BN_LM_HEAD_BLOCK, after = bn_min_size(end * BN_LM_HEAD_BLOCK, h->w->n_rows);
+    size_t n_tiles = (after - first + BN_TILE_ROWS - 1) / BN_TILE_ROWS;
+    const uint8_t *tiles = h->high + first / BN_TILE_ROWS * bn_screen_high_bytes(h->k);
 
     (void)worker;
-    for (size_t b = begin; b < end; b++) {
-        size_t first = b * BN_LM_HEAD_BLOCK, n = block_rows(h, b);
-        size_t n_tiles = (n + BN_TILE_ROWS - 1) / BN_TILE_ROWS;
-        const uint8_t *tiles = h->high + first / BN_TILE_ROWS * bn_screen_high_bytes(h->k);
-
-        h->kernels->screen_high_gemv(tiles, q->x, h->scale + first, q->center, BN_SCREEN_HIGH_UNIT(q),
-                                     h->y + first, n_tiles, h->k);
-        for (size_t r = first; r < first + n; r++)
-            h->logits[r] = -INFINITY;
+    h->kernels->screen_high_gemv(tiles, q->x, h->scale + first, q->center, BN_SCREEN_HIGH_UNIT(q),
+                                 h->y + first, n_tiles, h->k);
+    for (size_t r = first; r < after; r++)
+        h->logits[r] = -INFINITY;
+    for (size_t b = begin; b < end; b++)
         find_best(h, b);
-    }
 }
 
 /* Rows that lie next to each other and are all in play: from ids[i] on, how many. */
