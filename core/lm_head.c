@@ -13,7 +13,7 @@
 #include "core/scope.h"
 
 enum {
-    FEW = 32,       /* rows more than n_top: from here on the next plane is not worth its trouble */
+    FEW = 32,       /* rows more than n_top: from here on another plane is not worth its trouble */
     FULL_SHARE = 4, /* one row in so many left: the matrix is faster read from end to end */
     AHEAD_ROWS = 4, /* scattered rows are fetched so many ahead */
     CACHE_LINE = 64,
@@ -51,72 +51,88 @@ static void multiply_high(void *arg, size_t begin, size_t end, unsigned worker)
         find_best(h, b);
 }
 
-/* Rows that lie next to each other and are all in play: from ids[i] on, how many. */
-static size_t run_length(const uint32_t *ids, size_t i, size_t n)
-{
-    size_t j = i + 1;
+/* ---- narrowing: who is in play, and the next plane for those ---- */
 
-    while (j < n && ids[j] == ids[j - 1] + 1)
-        j++;
-    return j - i;
+/* A step: rows that the planes so far leave in play are selected, and the next plane is added to them. */
+struct step {
+    struct bn_lm_head *h;
+    enum bn_screen_plane bound; /* the last plane that was added */
+    const uint8_t *plane;       /* the next one; NULL: only select */
+    size_t row_bytes;
+    float unit;
+};
+
+/* Those out of play have no more than -infinity from then on: they lack the next plane, whose bound would not
+ * hold for them. */
+static void select_from_block(const struct step *s, size_t block)
+{
+    struct bn_lm_head *h = s->h;
+    size_t first = block * BN_LM_HEAD_BLOCK;
+
+    h->n_ids[block] = (uint32_t)h->kernels->screen_select(
+        h->y + first, h->error[s->bound] + first, h->norm + first, h->scale + first,
+        &h->query.bound[s->bound], h->least, (uint32_t)first, h->ids + first, block_rows(h, block));
 }
 
-static void fetch_ahead(const uint8_t *plane, size_t row_bytes, const uint32_t *ids, size_t i, size_t n)
+/* The first rows of a block, while the one before it is worked on. */
+static void fetch_first(const struct step *s, size_t block)
 {
-    if (i + AHEAD_ROWS >= n)
-        return;
-    const uint8_t *row = plane + ids[i + AHEAD_ROWS] * row_bytes;
-    for (size_t at = 0; at < row_bytes; at += CACHE_LINE)
-        __builtin_prefetch(row + at);
-}
+    const uint32_t *ids = s->h->ids + block * BN_LM_HEAD_BLOCK;
 
-static void multiply_mid(void *arg, size_t begin, size_t end, unsigned worker)
-{
-    struct bn_lm_head *h = arg;
-    const struct bn_screen_query *q = &h->query;
-    size_t row_bytes = bn_screen_mid_bytes(h->k);
-
-    (void)worker;
-    for (size_t b = begin; b < end; b++) {
-        const uint32_t *ids = h->ids + b * BN_LM_HEAD_BLOCK;
-        size_t n = h->n_ids[b];
-
-        for (size_t i = 0, run; i < n; i += run) {
-            size_t r = ids[i];
-            run = run_length(ids, i, n);
-            fetch_ahead(h->mid, row_bytes, ids, i, n);
-            h->kernels->screen_mid_gemv(h->mid + r * row_bytes, q->x, q->x_sum, h->scale + r,
-                                        BN_SCREEN_MID_UNIT(q), h->y + r, run, h->k);
-        }
-        find_best(h, b);
+    for (size_t i = 0; i < AHEAD_ROWS && i < s->h->n_ids[block]; i++) {
+        for (size_t at = 0; at < s->row_bytes; at += CACHE_LINE)
+            __builtin_prefetch(s->plane + ids[i] * s->row_bytes + at);
     }
 }
 
-static void multiply_low(void *arg, size_t begin, size_t end, unsigned worker)
+static void multiply_block(const struct step *s, size_t block)
 {
-    struct bn_lm_head *h = arg;
-    const struct bn_screen_query *q = &h->query;
-    size_t row_bytes = bn_screen_low_bytes(h->k);
-    int32_t sums[BN_LM_HEAD_BLOCK];
+    struct bn_lm_head *h = s->h;
+    const struct bn_kernels *k = h->kernels;
+
+    (s->bound == BN_SCREEN_HIGH ? k->screen_mid_gemv : k->screen_low_gemv)(
+        s->plane, h->query.x, h->query.x_sum, h->scale, s->unit, h->y, h->ids + block * BN_LM_HEAD_BLOCK,
+        h->n_ids[block], h->k);
+    find_best(h, block);
+}
+
+static void narrow(void *arg, size_t begin, size_t end, unsigned worker)
+{
+    const struct step *s = arg;
 
     (void)worker;
+    select_from_block(s, begin);
     for (size_t b = begin; b < end; b++) {
-        const uint32_t *ids = h->ids + b * BN_LM_HEAD_BLOCK;
-        size_t n = h->n_ids[b];
-
-        for (size_t i = 0, run; i < n; i += run) {
-            size_t first = ids[i];
-            run = run_length(ids, i, n);
-            fetch_ahead(h->low, row_bytes, ids, i, n);
-            /* the sum of (code - 1) x; a code stands for code - 3/2 */
-            h->kernels->qk256_gemv(h->low + first * row_bytes, q->x, q->x_sum, sums, run, h->k);
-            for (size_t j = 0; j < run; j++)
-                h->y[first + j] +=
-                    (float)(2 * sums[j] - q->x_sum) * (h->scale[first + j] * BN_SCREEN_LOW_UNIT(q));
-        }
-        find_best(h, b);
+        if (b + 1 < end)
+            select_from_block(s, b + 1);
+        if (!s->plane)
+            continue;
+        if (b + 1 < end)
+            fetch_first(s, b + 1);
+        multiply_block(s, b);
     }
 }
+
+static size_t rows_in_play(const struct bn_lm_head *h)
+{
+    size_t n = 0;
+
+    for (size_t b = 0; b < h->n_blocks; b++)
+        n += h->n_ids[b];
+    return n;
+}
+
+/* n_most: how many rows may be in play before. Returns how many are left. */
+static size_t narrow_rows(const struct step *step, struct bn_pool *pool, size_t n_most)
+{
+    struct step s = *step;
+
+    bn_pool_run(pool, narrow, &s, s.h->n_blocks, 1,
+                s.h->w->n_rows * 5 * sizeof(float) + n_most * s.row_bytes);
+    return rows_in_play(s.h);
+}
+
+/* ---- logits ---- */
 
 /* Returns 1 if the logit was not known, else 0. */
 static uint32_t compute_exactly(struct bn_lm_head *h, size_t row)
@@ -187,15 +203,16 @@ static void select_largest(struct bn_lm_head_candidate *c, size_t n, size_t n_fi
     }
 }
 
-/* One row a block, or all rows where so few would miss too many of the largest. */
+/* Of the rows in play one a block, or all where so few would miss too many of the largest. */
 static size_t gather_candidates(struct bn_lm_head *h, uint32_t n_top)
 {
     bool by_block = h->n_blocks >= 4 * (size_t)n_top;
-    size_t n = by_block ? h->n_blocks : h->w->n_rows;
+    size_t n_all = by_block ? h->n_blocks : h->w->n_rows, n = 0;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n_all; i++) {
         uint32_t id = by_block ? h->best[i] : (uint32_t)i;
-        h->candidates[i] = (struct bn_lm_head_candidate){h->y[id], id};
+        if (h->y[id] > -INFINITY)
+            h->candidates[n++] = (struct bn_lm_head_candidate){h->y[id], id};
     }
     return n;
 }
@@ -223,76 +240,6 @@ static size_t raise_least(struct bn_lm_head *h, uint32_t n_top)
     return n_computed;
 }
 
-/* ---- who is in play ---- */
-
-struct selection {
-    struct bn_lm_head *h;
-    enum bn_screen_plane plane; /* the last one that was added */
-};
-
-static uint32_t select_from_block(struct selection *s, size_t block, uint32_t *ids)
-{
-    struct bn_lm_head *h = s->h;
-    size_t first = block * BN_LM_HEAD_BLOCK;
-
-    return (uint32_t)h->kernels->screen_select(h->y + first, h->error[s->plane] + first, h->norm + first,
-                                               h->scale + first, &h->query.bound[s->plane], h->least,
-                                               (uint32_t)first, ids, block_rows(h, block));
-}
-
-static void select_from_all(void *arg, size_t begin, size_t end, unsigned worker)
-{
-    struct selection *s = arg;
-
-    (void)worker;
-    for (size_t b = begin; b < end; b++)
-        s->h->n_ids[b] = select_from_block(s, b, s->h->ids + b * BN_LM_HEAD_BLOCK);
-}
-
-/* Only those that are in play yet: others lack a plane, their bound does not hold. */
-static void select_from_ids(void *arg, size_t begin, size_t end, unsigned worker)
-{
-    struct selection *s = arg;
-    uint32_t kept[BN_LM_HEAD_BLOCK];
-
-    (void)worker;
-    for (size_t b = begin; b < end; b++) {
-        uint32_t *ids = s->h->ids + b * BN_LM_HEAD_BLOCK, n = 0;
-        uint32_t n_kept = s->h->n_ids[b] ? select_from_block(s, b, kept) : 0;
-
-        for (uint32_t i = 0, j = 0; i < s->h->n_ids[b] && j < n_kept;) {
-            if (ids[i] == kept[j]) {
-                ids[n++] = ids[i++];
-                j++;
-            } else if (ids[i] < kept[j]) {
-                i++;
-            } else {
-                j++;
-            }
-        }
-        s->h->n_ids[b] = n;
-    }
-}
-
-static size_t rows_in_play(const struct bn_lm_head *h)
-{
-    size_t n = 0;
-
-    for (size_t b = 0; b < h->n_blocks; b++)
-        n += h->n_ids[b];
-    return n;
-}
-
-/* Returns how many are left. */
-static size_t select_rows(struct bn_lm_head *h, struct bn_pool *pool, enum bn_screen_plane plane)
-{
-    struct selection s = {h, plane};
-
-    bn_pool_run(pool, plane == BN_SCREEN_HIGH ? select_from_all : select_from_ids, &s, h->n_blocks, 1,
-                h->w->n_rows * 5 * sizeof(float));
-    return rows_in_play(h);
-}
-
 /* ---- a token ---- */
 
 /* Rows that each step did. */
@@ -301,26 +248,26 @@ struct work {
     bool full;
 };
 
+/* The plane mid is added to every row that the plane high leaves, however few; the plane low only to many. */
 static struct work screen(struct bn_lm_head *h, struct bn_pool *pool, uint32_t n_top)
 {
+    const struct step mid = {h, BN_SCREEN_HIGH, h->mid, bn_screen_mid_bytes(h->k),
+                             BN_SCREEN_MID_UNIT(&h->query)};
+    const struct step low = {h, BN_SCREEN_MID, h->low, bn_screen_low_bytes(h->k),
+                             BN_SCREEN_LOW_UNIT(&h->query)};
+    const struct step last = {h, BN_SCREEN_LOW, NULL, 0, 0.0f};
     size_t row_bytes = (size_t)bn_weight_row_bytes(h->w), rows = h->w->n_rows, n;
     struct work done = {0};
 
     h->least = -INFINITY;
     bn_pool_run(pool, multiply_high, h, h->n_blocks, 1, h->n_tiles * bn_screen_high_bytes(h->k));
     done.exact = raise_least(h, n_top);
-    n = select_rows(h, pool, BN_SCREEN_HIGH);
+    done.mid = n = narrow_rows(&mid, pool, rows);
     if (n > n_top + FEW) {
-        done.mid = n;
-        bn_pool_run(pool, multiply_mid, h, h->n_blocks, 1, n * bn_screen_mid_bytes(h->k));
         done.exact += raise_least(h, n_top);
-        n = select_rows(h, pool, BN_SCREEN_MID);
-    }
-    if (done.mid && n > n_top + FEW) {
-        done.low = n;
-        bn_pool_run(pool, multiply_low, h, h->n_blocks, 1, n * bn_screen_low_bytes(h->k));
+        done.low = narrow_rows(&low, pool, n);
         done.exact += raise_least(h, n_top);
-        n = select_rows(h, pool, BN_SCREEN_LOW);
+        n = narrow_rows(&last, pool, 0);
     }
     done.full = n > rows / FULL_SHARE;
     bn_pool_run(pool, done.full ? multiply_all : multiply_exactly, h, h->n_blocks, 1, n * row_bytes);
@@ -347,9 +294,9 @@ static void count(struct bn_session *s, struct bn_lm_head *h, const struct work 
     h->stats.rows_exact += done->exact;
     h->stats.bytes += bytes;
     s->kernel_calls[BN_KERNEL_screen_high_gemv]++;
-    s->kernel_calls[BN_KERNEL_screen_select] += 1 + (done->mid > 0) + (done->low > 0);
+    s->kernel_calls[BN_KERNEL_screen_select] += done->low > 0 ? 3 : 1;
     s->kernel_calls[BN_KERNEL_screen_mid_gemv] += done->mid > 0;
-    s->kernel_calls[BN_KERNEL_qk256_gemv] += done->low > 0;
+    s->kernel_calls[BN_KERNEL_screen_low_gemv] += done->low > 0;
     s->kernel_calls[bn_linear_slot(h->w)] += done->exact;
 }
 

@@ -73,6 +73,7 @@ void bn_kernels_init_avx512vnni(struct bn_kernels *kernels)
     BN_USE(qk256_gemm, avx512vnni);
     BN_USE(screen_high_gemv, avx512vnni);
     BN_USE(screen_mid_gemv, avx512vnni);
+    BN_USE(screen_low_gemv, avx512vnni);
     BN_USE(q8_0_gemv, avx512vnni);
     BN_USE(q8_0_gemm, avx512vnni);
     BN_USE(q4_0_gemv, avx512vnni);
@@ -108,6 +109,7 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(screen_pack, neon);
     BN_USE(screen_high_gemv, neon);
     BN_USE(screen_mid_gemv, neon);
+    BN_USE(screen_low_gemv, neon);
     BN_USE(screen_select, neon);
     BN_USE(i8_quantize, neon);
     BN_USE(i8_rmsnorm, neon);
@@ -151,6 +153,7 @@ void bn_kernels_init_dotprod(struct bn_kernels *kernels)
     BN_USE(q4_k_gemm, dotprod);
     BN_USE(screen_high_gemv, dotprod);
     BN_USE(screen_mid_gemv, dotprod);
+    BN_USE(screen_low_gemv, dotprod);
     BN_USE(i8_attn_scores, dotprod);
 }
 #endif

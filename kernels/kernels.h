@@ -103,16 +103,22 @@ struct bn_screen_bound {
     X(screen_high_gemv, void,                                                                                \
       (const uint8_t *high, const int8_t *x, const float *scale, float center, float unit, float *y,         \
        size_t n_tiles, size_t k))                                                                            \
-    /* y[r] += (float)(2 * sum_i b_i x_i - x_sum) * (scale[r] * unit), b = u >> 2 & 1. x: [k], 0 up to the   \
-     * next multiple of 512; k <= 65536. Sums are exact, then f32 in this order. */                          \
+    /* y[r] += (float)(2 * sum_i b_i x_i - x_sum) * (scale[r] * unit), b = u >> 2 & 1, for the n_ids rows    \
+     * r of ids, ascending. x: [k], 0 up to the next multiple of 512; k <= 65536. Sums are exact, then f32   \
+     * in this order. */                                                                                     \
     X(screen_mid_gemv, void,                                                                                 \
       (const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit, float *y,         \
-       size_t n_rows, size_t k))                                                                             \
+       const uint32_t *ids, size_t n_ids, size_t k))                                                         \
+    /* y[r] += (float)(2 * sum_i c_i x_i - 3 * x_sum) * (scale[r] * unit), c = u & 3; else as above. */      \
+    X(screen_low_gemv, void,                                                                                 \
+      (const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale, float unit, float *y,         \
+       const uint32_t *ids, size_t n_ids, size_t k))                                                         \
     /* Which of n logits y can reach `least`: ids gets first + r for every r with                            \
      * !(y[r] + ((error[r] * per_error + norm[r] * per_norm) + scale[r] * per_scale) < least), ascending,    \
-     * and has room for n. Returns how many. Exact (f32, in this order). */                                  \
+     * and has room for n; the y[r] of all others becomes -infinity. Returns how many. Exact (f32, in this   \
+     * order). */                                                                                            \
     X(screen_select, size_t,                                                                                 \
-      (const float *y, const float *error, const float *norm, const float *scale,                            \
+      (float *y, const float *error, const float *norm, const float *scale,                                  \
        const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids, size_t n))           \
     /* IEEE conversions; exact (f32 -> f16 rounds half to even, overflow to infinity). */                    \
     X(f16_to_f32, void, (const uint16_t *x, float *y, size_t n))                                             \

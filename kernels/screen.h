@@ -12,7 +12,7 @@
  *       byte j of a row's four holds u >> 3 of element j in bits 7:4 and of element j + 4 in bits 3:0.
  * mid:  row by row, bn_screen_mid_bytes each: bit b of byte i of 64 is (u >> 2 & 1) of element 64 b + i of
  *       512; elements behind k are 0.
- * low:  row by row, k/4 bytes each, u & 3 in the order of I2_S files: qk256_gemv multiplies them. */
+ * low:  row by row, k/4 bytes each, u & 3 in the order of I2_S files. */
 #ifndef KERNELS_SCREEN_H
 #define KERNELS_SCREEN_H
 

@@ -13,8 +13,8 @@ enum {
     HALF = VECS / 2,         /* … and those done together, with both parts of x */
     /* A code of 4 bits is at most 15 and |x| at most 128, a product 1920: 17 fit an int16. A bit: 255. */
     HIGH_STRETCH = 8 * BN_PIECE_SCREEN, /* elements between two totals: 16 products a sum */
-    MID_ROWS = 4,
-    STREAM_AHEAD_BYTES = 2048, /* how far a stream is fetched ahead */
+    ROWS = 4,                           /* of the planes mid and low that are multiplied together */
+    STREAM_AHEAD_BYTES = 2048,          /* how far a stream is fetched ahead */
 };
 
 /* ---- the plane high ---- */
@@ -75,61 +75,103 @@ BN_INLINE void high_gemv(const uint8_t *w, const int8_t *x, const float *scale, 
     }
 }
 
-/* ---- the plane mid ---- */
+/* ---- the planes mid and low ---- */
 
-/* Four rows' sums of a group of 512 elements, row_bytes apart, in the lanes of a vector each. */
-BN_INLINE void mid_group(const uint8_t *const row[MID_ROWS], size_t at, const int8_t *x,
-                         int32x4_t whole[MID_ROWS])
+/* Four rows' sums of a group of 512 elements in the lanes of a vector each. */
+BN_INLINE void mid_group(const uint8_t *const row[ROWS], size_t at, const int8_t *x, int32x4_t whole[ROWS])
 {
-    struct sums sum[MID_ROWS];
+    struct sums sum[ROWS];
 
     BN_UNROLL
-    for (int r = 0; r < MID_ROWS; r++)
+    for (int r = 0; r < ROWS; r++)
         sum[r] = no_sums();
     for (size_t i = 0; i < 64; i += 16) {
-        uint8x16_t bits[MID_ROWS];
+        uint8x16_t bits[ROWS];
 
         BN_UNROLL
-        for (int r = 0; r < MID_ROWS; r++)
+        for (int r = 0; r < ROWS; r++)
             bits[r] = vld1q_u8(row[r] + at + i);
         BN_UNROLL
         for (int b = 0; b < 8; b++) {
             const int8x16_t xb = vld1q_s8(x + 64 * b + i), down = vdupq_n_s8((int8_t)-b);
 
             BN_UNROLL
-            for (int r = 0; r < MID_ROWS; r++)
+            for (int r = 0; r < ROWS; r++)
                 sum[r] = add_products(
                     sum[r], vreinterpretq_s8_u8(vandq_u8(vshlq_u8(bits[r], down), vdupq_n_u8(1))), xb);
         }
     }
     BN_UNROLL
-    for (int r = 0; r < MID_ROWS; r++)
+    for (int r = 0; r < ROWS; r++)
         whole[r] = vaddq_s32(whole[r], total(sum[r]));
 }
 
-/* The last rows, fewer than four, repeat the last one. */
-BN_INLINE void mid_gemv(const uint8_t *w, const int8_t *x, int32_t x_sum, const float *scale, float unit,
-                        float *y, size_t n_rows, size_t k)
+/* The same of 128 codes of 2 bits. */
+BN_INLINE void low_group(const uint8_t *const row[ROWS], size_t at, const int8_t *x, int32x4_t whole[ROWS])
 {
-    const size_t row_bytes = bn_screen_mid_bytes(k);
+    struct sums sum[ROWS];
 
-    for (size_t r = 0; r < n_rows; r += MID_ROWS) {
-        const size_t left = n_rows - r < MID_ROWS ? n_rows - r : MID_ROWS;
-        int32x4_t whole[MID_ROWS];
-        const uint8_t *row[MID_ROWS];
-        int32_t sum[MID_ROWS];
+    BN_UNROLL
+    for (int r = 0; r < ROWS; r++)
+        sum[r] = no_sums();
+    for (size_t i = 0; i < 32; i += 16) {
+        BN_UNROLL
+        for (int p = 0; p < 4; p++) {
+            const int8x16_t xp = vld1q_s8(x + 32 * p + i), down = vdupq_n_s8((int8_t)(2 * p - 6));
 
-        for (size_t i = 0; i < MID_ROWS; i++) {
-            row[i] = w + (r + (i < left ? i : left - 1)) * row_bytes;
-            whole[i] = vdupq_n_s32(0);
-            __builtin_prefetch(row[i] + MID_ROWS * row_bytes);
+            BN_UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                const uint8x16_t codes = vshlq_u8(vld1q_u8(row[r] + at + i), down);
+
+                sum[r] = add_products(sum[r], vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(3))), xp);
+            }
         }
-        for (size_t at = 0; at < row_bytes; at += 64)
-            mid_group(row, at, x + at * 8, whole);
-        vst1q_s32(sum, vpaddq_s32(vpaddq_s32(whole[0], whole[1]), vpaddq_s32(whole[2], whole[3])));
-        for (size_t i = 0; i < left; i++)
-            y[r + i] += (float)(2 * sum[i] - x_sum) * (scale[r + i] * unit);
     }
+    BN_UNROLL
+    for (int r = 0; r < ROWS; r++)
+        whole[r] = vaddq_s32(whole[r], total(sum[r]));
+}
+
+typedef void add_group(const uint8_t *const row[ROWS], size_t at, const int8_t *x, int32x4_t whole[ROWS]);
+
+/* y[id] += (2 * sum - minus) * (scale[id] * unit). The last rows, fewer than four, repeat the last one. */
+BN_INLINE void scattered_gemv(const uint8_t *plane, size_t row_bytes, const int8_t *x, int32_t minus,
+                              const float *scale, float unit, float *y, const uint32_t *ids, size_t n_ids,
+                              add_group *add, size_t group_bytes, size_t elements_a_byte)
+{
+    for (size_t r = 0; r < n_ids; r += ROWS) {
+        const size_t left = n_ids - r < ROWS ? n_ids - r : ROWS;
+        int32x4_t whole[ROWS];
+        const uint8_t *row[ROWS];
+        int32_t sum[ROWS];
+
+        for (size_t i = 0; i < ROWS; i++) {
+            row[i] = plane + ids[r + (i < left ? i : left - 1)] * row_bytes;
+            whole[i] = vdupq_n_s32(0);
+            for (size_t at = 0; at < row_bytes && r + ROWS + i < n_ids; at += 64)
+                __builtin_prefetch(plane + ids[r + ROWS + i] * row_bytes + at);
+        }
+        for (size_t at = 0; at < row_bytes; at += group_bytes)
+            add(row, at, x + at * elements_a_byte, whole);
+        vst1q_s32(sum, vpaddq_s32(vpaddq_s32(whole[0], whole[1]), vpaddq_s32(whole[2], whole[3])));
+        for (size_t i = 0; i < left; i++) {
+            const size_t id = ids[r + i];
+
+            y[id] += (float)(2 * sum[i] - minus) * (scale[id] * unit);
+        }
+    }
+}
+
+BN_INLINE void mid_gemv(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                        float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    scattered_gemv(mid, bn_screen_mid_bytes(k), x, x_sum, scale, unit, y, ids, n_ids, mid_group, 64, 8);
+}
+
+BN_INLINE void low_gemv(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                        float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    scattered_gemv(low, bn_screen_low_bytes(k), x, 3 * x_sum, scale, unit, y, ids, n_ids, low_group, 32, 4);
 }
 
 #endif

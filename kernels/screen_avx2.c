@@ -10,6 +10,7 @@ enum {
     /* A code of 4 bits is at most 15 and |x| at most 128: a maddubs adds at most 3840 to an int16: 8 fit. */
     WIDEN_PIECES = 4,
     AHEAD_BYTES = 4096, /* how far a stream is fetched ahead */
+    AHEAD_ROWS = 4,     /* how far scattered rows are */
 };
 
 /* Not __m256i, whose lanes gcc takes for 64 bits wide: it would copy every sum before and after it is added
@@ -265,7 +266,13 @@ void screen_high_gemv_avx2(const uint8_t *high, const int8_t *x, const float *sc
     }
 }
 
-/* ---- the plane mid ---- */
+/* ---- the planes mid and low ---- */
+
+BN_INLINE void fetch_row(const uint8_t *row, size_t row_bytes)
+{
+    for (size_t at = 0; at < row_bytes; at += 64)
+        _mm_prefetch((const char *)row + at, _MM_HINT_T0);
+}
 
 /* A bit times |x| is at most 128, a maddubs adds at most 256 to an int16: the 16 of a group fit. */
 BN_INLINE int32_t mid_row(const uint8_t *w, const int8_t *x, size_t row_bytes)
@@ -276,7 +283,6 @@ BN_INLINE int32_t mid_row(const uint8_t *w, const int8_t *x, size_t row_bytes)
     for (size_t i = 0; i < row_bytes; i += 64, x += BN_SCREEN_MID_GROUP) {
         words sum = {0};
 
-        _mm_prefetch((const char *)w + i + AHEAD_BYTES, _MM_HINT_T0);
         BN_UNROLL
         for (int half = 0; half < 64; half += 32) {
             const __m256i bits = load32(w + i + half);
@@ -291,17 +297,54 @@ BN_INLINE int32_t mid_row(const uint8_t *w, const int8_t *x, size_t row_bytes)
 }
 
 void screen_mid_gemv_avx2(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit,
-                          float *y, size_t n_rows, size_t k)
+                          float *y, const uint32_t *ids, size_t n_ids, size_t k)
 {
     const size_t row_bytes = bn_screen_mid_bytes(k);
 
-    for (size_t r = 0; r < n_rows; r++, mid += row_bytes)
-        y[r] += (float)(2 * mid_row(mid, x, row_bytes) - x_sum) * (scale[r] * unit);
+    for (size_t i = 0; i < n_ids; i++) {
+        const size_t r = ids[i];
+
+        if (i + AHEAD_ROWS < n_ids)
+            fetch_row(mid + ids[i + AHEAD_ROWS] * row_bytes, row_bytes);
+        y[r] += (float)(2 * mid_row(mid + r * row_bytes, x, row_bytes) - x_sum) * (scale[r] * unit);
+    }
+}
+
+/* A code is at most 3: the sum of four places, at most 3072, fits an int16. */
+BN_INLINE int32_t low_row(const uint8_t *w, const int8_t *x, size_t row_bytes)
+{
+    sums total = {0};
+
+    for (size_t i = 0; i < row_bytes; i += 32, x += 128) {
+        const __m256i v = load32(w + i);
+        words sum = {0};
+
+        BN_UNROLL
+        for (int p = 0; p < 4; p++)
+            sum += products(_mm256_and_si256(_mm256_srli_epi16(v, 6 - 2 * p), _mm256_set1_epi8(3)),
+                            load32(x + 32 * p));
+        total += widen(sum);
+    }
+    return sum8_int((__m256i)total);
+}
+
+void screen_low_gemv_avx2(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                          float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    const size_t row_bytes = bn_screen_low_bytes(k);
+
+    for (size_t i = 0; i < n_ids; i++) {
+        const size_t r = ids[i];
+
+        if (i + AHEAD_ROWS < n_ids)
+            fetch_row(low + ids[i + AHEAD_ROWS] * row_bytes, row_bytes);
+        y[r] += (float)(2 * low_row(low + r * row_bytes, x, row_bytes) - 3 * x_sum) * (scale[r] * unit);
+    }
 }
 
 /* ---- selection ---- */
 
-size_t screen_select_avx2(const float *y, const float *error, const float *norm, const float *scale,
+size_t screen_select_avx2(float *y, const float *error, const float *norm, const float *scale,
                           const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,
                           size_t n)
 {
@@ -315,8 +358,11 @@ size_t screen_select_avx2(const float *y, const float *error, const float *norm,
                                    _mm256_mul_ps(load8(norm + r, left), per_norm));
 
         sum = _mm256_add_ps(sum, _mm256_mul_ps(load8(scale + r, left), per_scale));
-        sum = _mm256_add_ps(load8(y + r, left), sum);
-        unsigned kept = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(sum, at_least, _CMP_NLT_UQ));
+        const __m256 logits = load8(y + r, left);
+        const __m256 below = _mm256_cmp_ps(_mm256_add_ps(logits, sum), at_least, _CMP_LT_OQ);
+        unsigned kept = ~(unsigned)_mm256_movemask_ps(below);
+
+        store8(y + r, left, _mm256_blendv_ps(logits, _mm256_set1_ps(-INFINITY), below));
         kept &= left >= 8 ? 0xffu : (1u << left) - 1;
         for (; kept; kept &= kept - 1)
             ids[n_ids++] = first + (uint32_t)r + (uint32_t)__builtin_ctz(kept);

@@ -93,7 +93,7 @@ struct bn_screen_row screen_encode_avx512(const float *w, uint8_t *u, size_t k)
     return row;
 }
 
-size_t screen_select_avx512(const float *y, const float *error, const float *norm, const float *scale,
+size_t screen_select_avx512(float *y, const float *error, const float *norm, const float *scale,
                             const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,
                             size_t n)
 {
@@ -111,6 +111,7 @@ size_t screen_select_avx512(const float *y, const float *error, const float *nor
         sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, scale + r), per_scale));
         sum = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, y + r), sum);
         const __mmask16 kept = _mm512_mask_cmp_ps_mask(lanes, sum, at_least, _CMP_NLT_UQ);
+        _mm512_mask_storeu_ps(y + r, lanes & (__mmask16)~kept, _mm512_set1_ps(-INFINITY));
         _mm512_mask_compressstoreu_epi32(ids + n_ids, kept, id);
         n_ids += (size_t)__builtin_popcount(kept);
     }

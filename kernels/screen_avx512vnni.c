@@ -8,7 +8,7 @@
 
 enum {
     VECS = BN_TILE_ROWS / 16, /* vectors of 16 rows */
-    MID_ROWS = 4,             /* rows of the plane mid that share the loaded activations */
+    ROWS = 4,                 /* of the planes mid and low that share the loaded activations */
     MAX_STREAMS = 4,      /* tiles of the plane high at a time: several streams are read faster than one */
     AHEAD_BYTES = 4096,   /* how far a stream is fetched ahead if it is the only one */
     AHEAD_STREAMS = 1024, /* if there are several */
@@ -105,30 +105,37 @@ void screen_high_gemv_avx512vnni(const uint8_t *high, const int8_t *x, const flo
                   y + t * BN_TILE_ROWS, k, 1);
 }
 
-/* ---- the plane mid ---- */
+/* ---- the planes mid and low ---- */
 
-/* Bits 0 … 3 of a byte, and then bits 4 … 7 moved there: bit b counts 2^b times until the end. */
-BN_INLINE void mid_rows(const uint8_t *w, const int8_t *x, size_t row_bytes, int32_t *out,
+/* The sums of n_rows rows of the plane mid. Bits 0 … 3 of a byte, and then bits 4 … 7 moved there: bit b
+ * counts 2^b times until the end. */
+BN_INLINE void mid_rows(const uint8_t *const *row, const int8_t *x, size_t k, int32_t *out,
                         const size_t n_rows)
 {
-    sums sum[MID_ROWS][4];
+    sums sum[ROWS][4];
 
     BN_UNROLL
     for (size_t i = 0; i < 4 * n_rows; i++)
         sum[i / 4][i % 4] = (sums){0};
-    for (size_t i = 0; i < row_bytes; i += 64, x += BN_SCREEN_MID_GROUP) {
+    for (size_t i = 0; i < bn_screen_mid_bytes(k); i += 64, x += BN_SCREEN_MID_GROUP) {
+        __m512i bits[ROWS];
+
         BN_UNROLL
         for (size_t r = 0; r < n_rows; r++) {
-            __m512i bits = _mm512_loadu_si512(w + r * row_bytes + i);
+            bits[r] = _mm512_loadu_si512(row[r] + i);
+            _mm_prefetch((const char *)row[r] + i + AHEAD_STREAMS, _MM_HINT_T0);
+        }
+        BN_UNROLL
+        for (int b = 0; b < 8; b++) {
+            const __m512i xb = _mm512_loadu_si512(x + 64 * b);
 
-            _mm_prefetch((const char *)w + r * row_bytes + i + AHEAD_BYTES, _MM_HINT_T0);
             BN_UNROLL
-            for (int b = 0; b < 8; b++) {
-                const __m512i bit = _mm512_and_si512(bits, _mm512_set1_epi8((char)(1 << (b % 4))));
+            for (size_t r = 0; r < n_rows; r++) {
+                const __m512i bit = _mm512_and_si512(bits[r], _mm512_set1_epi8((char)(1 << (b % 4))));
 
-                sum[r][b % 4] = add_products(sum[r][b % 4], bit, _mm512_loadu_si512(x + 64 * b));
+                sum[r][b % 4] = add_products(sum[r][b % 4], bit, xb);
                 if (b == 3)
-                    bits = _mm512_srli_epi16(bits, 4);
+                    bits[r] = _mm512_srli_epi16(bits[r], 4);
             }
         }
     }
@@ -140,25 +147,96 @@ BN_INLINE void mid_rows(const uint8_t *w, const int8_t *x, size_t row_bytes, int
     }
 }
 
-BN_INLINE void add_mid(const int32_t *sum, int32_t x_sum, const float *scale, float unit, float *y, size_t n)
+/* The same of the plane low. The 32 bytes of 128 codes stand in both halves of a vector: the places of bits
+ * 7:6 and 5:4 are multiplied together, and those of 3:2 and 1:0; they count 64, 16, 4 and 1 times until the
+ * end. */
+BN_INLINE void low_rows(const uint8_t *const *row, const int8_t *x, size_t k, int32_t *out,
+                        const size_t n_rows)
 {
-    for (size_t r = 0; r < n; r++)
-        y[r] += (float)(2 * sum[r] - x_sum) * (scale[r] * unit);
+    const __m512i high_mask = _mm512_inserti64x4(_mm512_set1_epi8((char)0xc0), _mm256_set1_epi8(0x30), 1);
+    const __m512i low_mask = _mm512_inserti64x4(_mm512_set1_epi8(0x0c), _mm256_set1_epi8(0x03), 1);
+    const __m512i high_shift = _mm512_inserti64x4(_mm512_set1_epi32(6), _mm256_set1_epi32(4), 1);
+    const __m512i low_shift = _mm512_inserti64x4(_mm512_set1_epi32(2), _mm256_set1_epi32(0), 1);
+    sums high[ROWS], low[ROWS];
+
+    BN_UNROLL
+    for (size_t r = 0; r < n_rows; r++)
+        high[r] = low[r] = (sums){0};
+    for (size_t i = 0; i < bn_screen_low_bytes(k); i += 32, x += 128) {
+        const __m512i x_high = _mm512_loadu_si512(x), x_low = _mm512_loadu_si512(x + 64);
+
+        BN_UNROLL
+        for (size_t r = 0; r < n_rows; r++) {
+            const __m512i codes = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(row[r] + i)));
+
+            high[r] = add_products(high[r], _mm512_and_si512(codes, high_mask), x_high);
+            low[r] = add_products(low[r], _mm512_and_si512(codes, low_mask), x_low);
+        }
+    }
+    BN_UNROLL
+    for (size_t r = 0; r < n_rows; r++)
+        out[r] = _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_srav_epi32((__m512i)high[r], high_shift),
+                                                          _mm512_srav_epi32((__m512i)low[r], low_shift)));
+}
+
+/* The rows `ids` of a plane. */
+struct scattered {
+    const uint8_t *plane;
+    size_t row_bytes;
+    const int8_t *x;
+    int32_t minus; /* from twice the sums */
+    const float *scale;
+    float unit, *y;
+    const uint32_t *ids;
+    size_t n_ids, k;
+};
+
+typedef void sum_rows(const uint8_t *const *row, const int8_t *x, size_t k, int32_t *out, size_t n_rows);
+
+/* n_rows of them, `distance` apart in ids. */
+BN_INLINE void add_rows(const struct scattered *s, size_t from, size_t distance, const size_t n_rows,
+                        sum_rows *sum_of)
+{
+    const uint8_t *row[ROWS];
+    int32_t sum[ROWS];
+
+    BN_UNROLL
+    for (size_t r = 0; r < n_rows; r++)
+        row[r] = s->plane + s->ids[from + r * distance] * s->row_bytes;
+    sum_of(row, s->x, s->k, sum, n_rows);
+    BN_UNROLL
+    for (size_t r = 0; r < n_rows; r++) {
+        const size_t id = s->ids[from + r * distance];
+
+        s->y[id] += (float)(2 * sum[r] - s->minus) * (s->scale[id] * s->unit);
+    }
 }
 
 void screen_mid_gemv_avx512vnni(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale,
-                                float unit, float *y, size_t n_rows, size_t k)
+                                float unit, float *y, const uint32_t *ids, size_t n_ids, size_t k)
 {
-    const size_t row_bytes = bn_screen_mid_bytes(k);
-    int32_t sum[MID_ROWS];
-    size_t r = 0;
+    const struct scattered s = {mid, bn_screen_mid_bytes(k), x, x_sum, scale, unit, y, ids, n_ids, k};
+    const size_t distance = n_ids / ROWS; /* most rows are in play: four streams */
 
-    for (; r + MID_ROWS <= n_rows; r += MID_ROWS) {
-        mid_rows(mid + r * row_bytes, x, row_bytes, sum, MID_ROWS);
-        add_mid(sum, x_sum, scale + r, unit, y + r, MID_ROWS);
+    for (size_t i = 0; i < distance; i++)
+        add_rows(&s, i, distance, ROWS, mid_rows);
+    for (size_t i = ROWS * distance; i < n_ids; i++)
+        add_rows(&s, i, 0, 1, mid_rows);
+}
+
+void screen_low_gemv_avx512vnni(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale,
+                                float unit, float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    const struct scattered s = {low, bn_screen_low_bytes(k), x, 3 * x_sum, scale, unit, y, ids, n_ids, k};
+    size_t i = 0;
+
+    for (; i + ROWS <= n_ids; i += ROWS) {
+        for (size_t r = i + ROWS; r < i + 2 * ROWS && r < n_ids; r++) {
+            for (size_t at = 0; at < s.row_bytes; at += 64)
+                _mm_prefetch((const char *)low + ids[r] * s.row_bytes + at, _MM_HINT_T0);
+        }
+        add_rows(&s, i, 1, ROWS, low_rows);
     }
-    for (; r < n_rows; r++) {
-        mid_rows(mid + r * row_bytes, x, row_bytes, sum, 1);
-        add_mid(sum, x_sum, scale + r, unit, y + r, 1);
-    }
+    for (; i < n_ids; i++)
+        add_rows(&s, i, 0, 1, low_rows);
 }

@@ -114,22 +114,38 @@ void screen_high_gemv_c(const uint8_t *high, const int8_t *x, const float *scale
 }
 
 void screen_mid_gemv_c(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit,
-                       float *y, size_t n_rows, size_t k)
+                       float *y, const uint32_t *ids, size_t n_ids, size_t k)
 {
     size_t row_bytes = bn_screen_mid_bytes(k);
 
-    for (size_t r = 0; r < n_rows; r++, mid += row_bytes) {
+    for (size_t j = 0; j < n_ids; j++) {
+        const size_t r = ids[j];
+        const uint8_t *w = mid + r * row_bytes;
         int32_t sum = 0;
 
         for (size_t i = 0; i < row_bytes; i++) {
             for (size_t b = 0; b < 8; b++)
-                sum += (mid[i] >> b & 1) * x[i / 64 * 512 + 64 * b + i % 64];
+                sum += (w[i] >> b & 1) * x[i / 64 * 512 + 64 * b + i % 64];
         }
         y[r] += (float)(2 * sum - x_sum) * (scale[r] * unit);
     }
 }
 
-size_t screen_select_c(const float *y, const float *error, const float *norm, const float *scale,
+void screen_low_gemv_c(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                       float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    for (size_t j = 0; j < n_ids; j++) {
+        const size_t r = ids[j];
+        const uint8_t *w = low + r * bn_screen_low_bytes(k);
+        int32_t sum = 0;
+
+        for (size_t i = 0; i < k; i++)
+            sum += (w[i / 128 * 32 + i % 32] >> (6 - 2 * (i % 128 / 32)) & 3) * x[i];
+        y[r] += (float)(2 * sum - 3 * x_sum) * (scale[r] * unit);
+    }
+}
+
+size_t screen_select_c(float *y, const float *error, const float *norm, const float *scale,
                        const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,
                        size_t n)
 {
@@ -138,8 +154,10 @@ size_t screen_select_c(const float *y, const float *error, const float *norm, co
     for (size_t r = 0; r < n; r++) {
         float most =
             y[r] + ((error[r] * bound->per_error + norm[r] * bound->per_norm) + scale[r] * bound->per_scale);
-        ids[n_ids] = first + (uint32_t)r;
-        n_ids += !(most < least);
+        if (most < least)
+            y[r] = -INFINITY;
+        else
+            ids[n_ids++] = first + (uint32_t)r;
     }
     return n_ids;
 }

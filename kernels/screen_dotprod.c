@@ -10,7 +10,13 @@ void screen_high_gemv_dotprod(const uint8_t *high, const int8_t *x, const float 
 }
 
 void screen_mid_gemv_dotprod(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale,
-                             float unit, float *y, size_t n_rows, size_t k)
+                             float unit, float *y, const uint32_t *ids, size_t n_ids, size_t k)
 {
-    mid_gemv(mid, x, x_sum, scale, unit, y, n_rows, k);
+    mid_gemv(mid, x, x_sum, scale, unit, y, ids, n_ids, k);
+}
+
+void screen_low_gemv_dotprod(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale,
+                             float unit, float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    low_gemv(low, x, x_sum, scale, unit, y, ids, n_ids, k);
 }

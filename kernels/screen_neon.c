@@ -12,9 +12,15 @@ void screen_high_gemv_neon(const uint8_t *high, const int8_t *x, const float *sc
 }
 
 void screen_mid_gemv_neon(const uint8_t *mid, const int8_t *x, int32_t x_sum, const float *scale, float unit,
-                          float *y, size_t n_rows, size_t k)
+                          float *y, const uint32_t *ids, size_t n_ids, size_t k)
 {
-    mid_gemv(mid, x, x_sum, scale, unit, y, n_rows, k);
+    mid_gemv(mid, x, x_sum, scale, unit, y, ids, n_ids, k);
+}
+
+void screen_low_gemv_neon(const uint8_t *low, const int8_t *x, int32_t x_sum, const float *scale, float unit,
+                          float *y, const uint32_t *ids, size_t n_ids, size_t k)
+{
+    low_gemv(low, x, x_sum, scale, unit, y, ids, n_ids, k);
 }
 
 /* ---- one row to codes ---- */
@@ -189,7 +195,7 @@ void screen_pack_neon(const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *lo
 
 /* ---- selection ---- */
 
-size_t screen_select_neon(const float *y, const float *error, const float *norm, const float *scale,
+size_t screen_select_neon(float *y, const float *error, const float *norm, const float *scale,
                           const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,
                           size_t n)
 {
@@ -202,11 +208,11 @@ size_t screen_select_neon(const float *y, const float *error, const float *norm,
                                     vmulq_n_f32(load4(norm + r, left), bound->per_norm));
 
         sum = vaddq_f32(sum, vmulq_n_f32(load4(scale + r, left), bound->per_scale));
-        sum = vaddq_f32(load4(y + r, left), sum);
-        const uint32x4_t most = vmvnq_u32(vcltq_f32(sum, vdupq_n_f32(least)));
-        if (vmaxvq_u32(most) == 0)
-            continue;
-        vst1q_u32(kept, most);
+        const float32x4_t logits = load4(y + r, left);
+        const uint32x4_t below = vcltq_f32(vaddq_f32(logits, sum), vdupq_n_f32(least));
+
+        store4(y + r, left, vbslq_f32(below, vdupq_n_f32(-INFINITY), logits));
+        vst1q_u32(kept, vmvnq_u32(below));
         for (size_t i = 0; i < 4 && i < left; i++) {
             if (kept[i])
                 ids[n_ids++] = first + (uint32_t)(r + i);

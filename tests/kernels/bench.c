@@ -27,6 +27,7 @@ struct operands {
     float *x, *y;
     int8_t *q;
     int32_t *sums, *ints;
+    uint32_t *ids; /* 0, 1, 2, ... */
     uint16_t *halves;
     int16_t *halfwords;
 };
@@ -87,7 +88,8 @@ static const struct shape shapes[] = {
     {BN_KERNEL_q4_k_pack, 2560, 2560, 1},        {BN_KERNEL_q4_k_to_f32, 1, 2560, 1},
     {BN_KERNEL_q4_k_encode, 1, 2560, 1},         {BN_KERNEL_screen_encode, 1, 2560, 1},
     {BN_KERNEL_screen_pack, 32, 2560, 1},        {BN_KERNEL_screen_high_gemv, 64000, 2560, 1},
-    {BN_KERNEL_screen_mid_gemv, 64000, 2560, 1}, {BN_KERNEL_screen_select, 1, 128256, 1},
+    {BN_KERNEL_screen_mid_gemv, 64000, 2560, 1}, {BN_KERNEL_screen_low_gemv, 64000, 2560, 1},
+    {BN_KERNEL_screen_select, 1, 128256, 1},
 };
 
 enum { TQ_BLOCK = 256 }; /* weights that share a scale */
@@ -129,6 +131,8 @@ static size_t weight_bytes(const struct shape *s)
         return s->n_rows * s->k / 2;
     case BN_KERNEL_screen_mid_gemv:
         return s->n_rows * s->k / 8;
+    case BN_KERNEL_screen_low_gemv:
+        return s->n_rows * s->k / 4;
     case BN_KERNEL_f16_attn_scores:
     case BN_KERNEL_f16_attn_values:
         return s->n_rows * s->k * 2; /* of the cache */
@@ -291,10 +295,13 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         f->screen_high_gemv(w, o->q, o->x, 0.0f, 1.0f, o->y, rows / 32, n);
         break;
     case BN_KERNEL_screen_mid_gemv:
-        f->screen_mid_gemv(w, o->q, 0, o->x, 1.0f, o->y, rows, n);
+        f->screen_mid_gemv(w, o->q, 0, o->x, 1.0f, o->y, o->ids, rows, n);
+        break;
+    case BN_KERNEL_screen_low_gemv:
+        f->screen_low_gemv(w, o->q, 0, o->x, 1.0f, o->y, o->ids, rows, n);
         break;
     case BN_KERNEL_screen_select:
-        f->screen_select(o->x, o->x, o->x, o->x, &(struct bn_screen_bound){0.1f, 0.1f, 0.1f}, 0.6f, 0,
+        f->screen_select(o->y, o->x, o->x, o->x, &(struct bn_screen_bound){0.1f, 0.1f, 0.1f}, 0.6f, 0,
                          (uint32_t *)o->ints, n);
         break;
     case BN_KERNEL_f16_to_f32:
@@ -422,7 +429,10 @@ static void fill_operands(struct operands *o)
         .ints = bn_xcalloc(1, VECTOR_BYTES),
         .halves = bn_xmalloc(VECTOR_BYTES),
         .halfwords = bn_xcalloc(1, VECTOR_BYTES),
+        .ids = bn_xmalloc(VECTOR_BYTES),
     };
+    for (uint32_t i = 0; i < VECTOR_BYTES / sizeof *o->ids; i++)
+        o->ids[i] = i;
     memset(o->weights, 0x26, POOL_BYTES); /* codes 0, 2, 1, 2; as a half 0.024, as a float 5.8e-16 */
     for (size_t i = 0; i < VECTOR_BYTES / sizeof *o->x; i++)
         o->x[i] = (float)(i % 251) / 251.0f - 0.5f;
@@ -442,6 +452,7 @@ static void free_operands(struct operands *o)
     free(o->ints);
     free(o->halves);
     free(o->halfwords);
+    free(o->ids);
 }
 
 void bench_all(unsigned cpu_flags, const char *filter)

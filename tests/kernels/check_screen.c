@@ -197,7 +197,7 @@ static uint8_t plane_byte(struct check *c, size_t kind)
 void check_screen_high_gemv(struct check *c)
 {
     for (size_t i = 0; i < 40 && !check_failed(c); i++) {
-        size_t k = any_k(c), n_tiles = check_between(c, 1, 3), n = 32 * n_tiles;
+        size_t k = any_k(c), n_tiles = check_between(c, 1, 11), n = 32 * n_tiles;
         float center = check_float(c, 1e6f), unit = ldexpf(1.0f, -(int)check_below(c, 20)), *scale, *y;
         uint8_t *w;
         int8_t *x;
@@ -235,43 +235,76 @@ void check_screen_high_gemv(struct check *c)
     }
 }
 
-void check_screen_mid_gemv(struct check *c)
+/* Code of element e in a row of a plane. */
+typedef int code_of(const uint8_t *row, size_t e);
+
+static int mid_code(const uint8_t *row, size_t e)
+{
+    return row[e / 512 * 64 + e % 64] >> (e % 512 / 64) & 1;
+}
+
+static int low_code(const uint8_t *row, size_t e)
+{
+    return row[e / 128 * 32 + e % 32] >> (6 - 2 * (e % 128 / 32)) & 3;
+}
+
+/* minus: how often x_sum is taken from twice the sum. */
+static void check_scattered(struct check *c, enum bn_kernel_slot slot, code_of *code, int minus)
 {
     for (size_t i = 0; i < 60 && !check_failed(c); i++) {
-        size_t k = any_k(c), n = check_between(c, 1, 9), padded = (k + 511) / 512 * 512;
+        size_t k = any_k(c), n = check_between(c, 1, 30), padded = (k + 511) / 512 * 512, n_ids = 0;
+        size_t row_bytes = slot == BN_KERNEL_screen_mid_gemv ? padded / 8 : k / 4;
         int32_t x_sum = (int32_t)check_below(c, 100000) - 50000;
-        float unit = ldexpf(1.0f, -(int)check_below(c, 20)), *scale, *y, given[9];
+        float unit = ldexpf(1.0f, -(int)check_below(c, 20)), *scale, *y, given[30];
+        uint32_t *ids, in_play[30];
+        bool added[30] = {false};
         uint8_t *w;
         int8_t *x;
 
         check_case(c, "%zu rows, k %zu, kind %zu", n, k, i % 5);
-        w = check_in(c, n * padded / 8, 1);
+        w = check_in(c, n * row_bytes, 1);
         x = check_in(c, padded, 1);
         scale = check_in(c, n, sizeof *scale);
         y = check_inout(c, n, sizeof *y);
-        for (size_t j = 0; j < n * padded / 8; j++)
+        for (size_t j = 0; j < n * row_bytes; j++)
             w[j] = plane_byte(c, i % 5);
         for (size_t j = 0; j < padded; j++)
             x[j] = j < k ? activation(c, i % 5, j) : 0;
         for (size_t j = 0; j < n; j++) {
             scale[j] = check_float(c, 0.01f);
             given[j] = y[j] = check_float(c, 10.0f);
+            added[j] = i % 3 == 0 || check_below(c, 2) == 0;
+            if (added[j])
+                in_play[n_ids++] = (uint32_t)j;
         }
+        ids = check_in(c, n_ids, sizeof *ids);
+        memcpy(ids, in_play, n_ids * sizeof *ids);
         check_call(c);
-        c->kernels->screen_mid_gemv(w, x, x_sum, scale, unit, y, n, k);
+        (slot == BN_KERNEL_screen_mid_gemv ? c->kernels->screen_mid_gemv : c->kernels->screen_low_gemv)(
+            w, x, x_sum, scale, unit, y, ids, n_ids, k);
         check_done(c);
         for (size_t r = 0; r < n; r++) {
             volatile float sum, product;
             int64_t total = 0;
 
             for (size_t e = 0; e < k; e++)
-                total += (w[r * padded / 8 + e / 512 * 64 + e % 64] >> (e % 512 / 64) & 1) * x[e];
-            sum = (float)(2 * total - x_sum);
+                total += code(w + r * row_bytes, e) * x[e];
+            sum = (float)(2 * total - minus * x_sum);
             product = scale[r] * unit;
             product = sum * product;
-            check_exact(c, "y", r, y[r], given[r] + product);
+            check_exact(c, "y", r, y[r], added[r] ? given[r] + product : given[r]);
         }
     }
+}
+
+void check_screen_mid_gemv(struct check *c)
+{
+    check_scattered(c, BN_KERNEL_screen_mid_gemv, mid_code, 1);
+}
+
+void check_screen_low_gemv(struct check *c)
+{
+    check_scattered(c, BN_KERNEL_screen_low_gemv, low_code, 3);
 }
 
 /* ---- selection ---- */
@@ -290,17 +323,19 @@ void check_screen_select(struct check *c)
     for (size_t i = 0; i < 200 && !check_failed(c); i++) {
         size_t n = i < 70 ? i : check_between(c, 70, 600), n_ids, expected = 0;
         struct bn_screen_bound bound = {check_float(c, 1.0f), check_float(c, 1.0f), check_float(c, 1.0f)};
-        float least = i % 5 == 4 ? -INFINITY : 2.0f, *in[4];
+        float least = i % 5 == 4 ? -INFINITY : 2.0f, *in[4], y[600];
         uint32_t first = (uint32_t)check_below(c, 1000000), *ids;
 
         if (i % 3 == 1)
             bound = (struct bn_screen_bound){0.0f, 1.0f, 0.0f};
         check_case(c, "n %zu, kind %zu, least %g", n, i % 3, (double)least);
         for (int j = 0; j < 4; j++) {
-            in[j] = check_in(c, n, sizeof(float));
+            in[j] = j ? check_in(c, n, sizeof(float)) : check_inout(c, n, sizeof(float));
             for (size_t r = 0; r < n; r++)
                 in[j][r] = select_value(c, i % 3);
         }
+        for (size_t r = 0; r < n; r++)
+            y[r] = in[0][r];
         for (size_t r = 0; r < n && i % 7 == 0; r += 5)
             in[2][r] = INFINITY;
         ids = check_out(c, n, sizeof *ids);
@@ -313,7 +348,8 @@ void check_screen_select(struct check *c)
 
             a = a + b;
             sum = a + sum;
-            sum = in[0][r] + sum;
+            sum = y[r] + sum;
+            check_exact(c, "y", r, in[0][r], sum < least ? -INFINITY : y[r]);
             if (sum < least)
                 continue;
             if (expected < n_ids)
