@@ -13,6 +13,7 @@
 
 enum {
     ALIGN = 4096,
+    CACHE_LINE = 64,
     MAX_K = 65536,                 /* what the kernels' int32 sums hold */
     UNKNOWN_CACHE_BYTES = 32 << 20 /* of a machine that does not tell */
 };
@@ -107,17 +108,21 @@ struct job {
     uint8_t *codes; /* [threads][32][k] */
 };
 
+static const void *file_row(const struct bn_lm_head *h, size_t row)
+{
+    return (const uint8_t *)h->w->data + row * bn_weight_row_bytes(h->w);
+}
+
 static void to_float(const struct bn_lm_head *h, size_t row, float *out)
 {
     const struct bn_weight *w = h->w;
-    size_t at = row * w->k;
 
     if (w->type == BN_TYPE_F16)
-        h->kernels->f16_to_f32((const uint16_t *)w->data + at, out, w->k);
+        h->kernels->f16_to_f32(file_row(h, row), out, w->k);
     else if (w->type == BN_TYPE_BF16)
-        h->kernels->bf16_to_f32((const uint16_t *)w->data + at, out, w->k);
+        h->kernels->bf16_to_f32(file_row(h, row), out, w->k);
     else
-        memcpy(out, (const float *)w->data + at, w->k * sizeof *out);
+        memcpy(out, file_row(h, row), w->k * sizeof *out);
 }
 
 /* Rows that the last tile has too many are zeros. */
@@ -135,7 +140,7 @@ static void make_tiles(void *arg, size_t begin, size_t end, unsigned worker)
             memset(codes + i * h->k, 0, h->k);
             if (r < h->w->n_rows) {
                 to_float(h, r, row);
-                made = h->kernels->screen_encode(row, codes + i * h->k, h->k);
+                made = h->kernels->screen_encode(row, file_row(h, r + 1), codes + i * h->k, h->k);
             }
             h->scale[r] = made.scale;
             h->norm[r] = made.norm;
@@ -148,16 +153,18 @@ static void make_tiles(void *arg, size_t begin, size_t end, unsigned worker)
     }
 }
 
+/* Scratch begins at cache lines: vectors of 64 bytes that lie across two of them take twice as long. */
 static void make_codes(struct bn_lm_head *h, struct bn_pool *pool)
 {
-    size_t n_threads = bn_pool_threads(pool);
-    struct job job = {.h = h,
-                      .rows = bn_xcalloc(n_threads * h->k, sizeof *job.rows),
-                      .codes = bn_xcalloc(n_threads * h->k, BN_TILE_ROWS)};
+    size_t n_threads = bn_pool_threads(pool), row_bytes = h->k * sizeof(float);
+    size_t size = n_threads * (row_bytes + h->k * BN_TILE_ROWS);
+    char *scratch = bn_xcalloc(size + CACHE_LINE, 1);
+    char *first = scratch + (CACHE_LINE - (uintptr_t)scratch % CACHE_LINE);
+    struct job job = {
+        .h = h, .rows = (float *)(void *)first, .codes = (uint8_t *)first + n_threads * row_bytes};
 
     bn_pool_run(pool, make_tiles, &job, h->n_tiles, 1, h->w->size_bytes * 3);
-    free(job.rows);
-    free(job.codes);
+    free(scratch);
 }
 
 /* ---- blocks ---- */

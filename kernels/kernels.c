@@ -44,6 +44,7 @@ void bn_kernels_init_avx512(struct bn_kernels *kernels)
     BN_USE(bf16_gemv, avx512);
     BN_USE(f32_gemv, avx512);
     BN_USE(screen_encode, avx512);
+    BN_USE(screen_pack, avx512);
     BN_USE(screen_select, avx512);
     BN_USE(f16_to_f32, avx512);
     BN_USE(f32_to_f16, avx512);

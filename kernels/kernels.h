@@ -91,10 +91,11 @@ struct bn_screen_bound {
     X(bf16_gemv, void, (const uint16_t *w, const float *x, float *y, size_t n_rows, size_t k))               \
     X(f32_gemv, void, (const float *w, const float *x, float *y, size_t n_rows, size_t k))                   \
     /* Screening codes (kernels/screen.h). One row of k floats to codes u, one a byte; k a positive multiple \
-     * of 128. Exact: sums are those of 16 lanes, lane i taking the elements i, i + 16, ..., halves then     \
+     * of 128. next: 2 k bytes that are read after this, brought into the cache meanwhile; any address.      \
+     * Exact: sums are those of 16 or 32 lanes, lane i taking the elements i, i + 16, ..., halves then       \
      * added to halves. A row that has a value that is not finite or beyond what squares can hold gets no    \
      * codes: all u are 64. */                                                                               \
-    X(screen_encode, struct bn_screen_row, (const float *w, uint8_t *u, size_t k))                           \
+    X(screen_encode, struct bn_screen_row, (const float *w, const void *next, uint8_t *u, size_t k))         \
     /* The codes of 32 rows, [32][k], to a tile of the plane high and 32 rows of the planes mid and low. */  \
     X(screen_pack, void, (const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *low, size_t k))            \
     /* y[r] = ((float)sum_i a_i x_i * 256 + (float)sum_i a_i x[k+i] - center) * (scale[r] * unit), a = u >>  \

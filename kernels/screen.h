@@ -49,7 +49,7 @@ static inline size_t bn_screen_low_bytes(size_t k) /* of a row */
  * resolved the smaller it is. The first one is best for a normal distribution. */
 #define BN_SCREEN_RANGES                                                                                     \
     {                                                                                                        \
-        2.95f, 3.5f, 4.4f, 1e30f                                                                             \
+        2.99f, 3.5f, 4.4f, 1e30f                                                                             \
     }
 enum { BN_SCREEN_N_RANGES = 4, BN_SCREEN_SAMPLE = 4 /* one vector of 16 in so many is looked at */ };
 

@@ -68,62 +68,135 @@ BN_INLINE float sampled_error(const float *w, float scale, size_t k)
     return sum_of_16(sum[0], sum[1]);
 }
 
-/* Codes of 8 weights as int32; adds to their three errors. */
-BN_INLINE __m256i encode8(__m256 w, __m256 inverse, float scale, __m256 error[3])
+/* Both loops over a row fetch one half of what comes next. */
+BN_INLINE void fetch(const void *next, size_t at)
 {
-    const __m256 q = clamped_floor(w, inverse, -64.0f, 63.0f);
-    const __m256i whole = _mm256_cvtps_epi32(q);
-    const __m256 high = _mm256_cvtepi32_ps(_mm256_srai_epi32(whole, 3));
-    const __m256 mid = _mm256_cvtepi32_ps(_mm256_srai_epi32(whole, 2));
-
-    error[0] = square_sum(error[0], distance(w, high, _mm256_set1_ps(8.0f * scale)));
-    error[1] = square_sum(error[1], distance(w, mid, _mm256_set1_ps(4.0f * scale)));
-    error[2] = square_sum(error[2], distance(w, q, _mm256_set1_ps(scale)));
-    return _mm256_add_epi32(whole, _mm256_set1_epi32(64));
+    _mm_prefetch((const char *)next + at, _MM_HINT_T0);
 }
 
-BN_INLINE void encode_row(struct bn_screen_row *row, const float *w, uint8_t *u, size_t k, float sum[3])
+BN_INLINE float measure(const float *w, const void *next, size_t k, float *max)
 {
-    const __m256 inverse = _mm256_set1_ps(1.0f / row->scale);
-    __m256 error[2][3];
+    __m256 square[4], most[2];
 
-    for (int e = 0; e < 6; e++)
-        error[e / 3][e % 3] = _mm256_setzero_ps();
-    for (size_t i = 0; i < k; i += 16) {
-        __m256i low = encode8(_mm256_loadu_ps(w + i), inverse, row->scale, error[0]);
-        __m256i high = encode8(_mm256_loadu_ps(w + i + 8), inverse, row->scale, error[1]);
-        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-        __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    for (int j = 0; j < 4; j++)
+        square[j] = most[j % 2] = _mm256_setzero_ps();
+    for (size_t i = 0; i < k; i += 64) {
+        fetch(next, i);
+        BN_UNROLL
+        for (int j = 0; j < 8; j++) {
+            const __m256 v = _mm256_loadu_ps(w + i + 8 * j);
 
-        _mm_storeu_si128((__m128i *)(void *)(u + i), bytes);
+            square[j % 4] = square_sum(square[j % 4], v);
+            most[j % 2] = _mm256_max_ps(abs8(v), most[j % 2]);
+        }
     }
-    for (int e = 0; e < 3; e++)
-        sum[e] = sum_of_16(error[0][e], error[1][e]);
+    *max = max8(_mm256_max_ps(most[0], most[1]));
+    return sum_of_16(_mm256_add_ps(square[0], square[2]), _mm256_add_ps(square[1], square[3]));
 }
 
-struct bn_screen_row screen_encode_avx2(const float *w, uint8_t *u, size_t k)
+enum { STRETCH = 2048 /* elements whose squares 8 sums of int32 can hold */ };
+
+struct parts {
+    sums square[3];
+    __m256 beyond[3][2];
+};
+
+BN_INLINE uint64_t total(sums sum)
 {
-    __m256 square[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, max = _mm256_setzero_ps();
-    struct bn_screen_row row;
-    float squares, largest, errors[3];
+    uint64_t all = 0;
 
-    for (size_t i = 0; i < k; i += 16) {
-        const __m256 a = _mm256_loadu_ps(w + i), b = _mm256_loadu_ps(w + i + 8);
+    for (int j = 0; j < 8; j++)
+        all += (uint32_t)sum[j];
+    return all;
+}
 
-        square[0] = square_sum(square[0], a);
-        square[1] = square_sum(square[1], b);
-        max = _mm256_max_ps(_mm256_max_ps(abs8(a), abs8(b)), max);
+BN_INLINE void add_rests(sums square[3], __m256i v)
+{
+    static const int16_t below[] = SCREEN_BELOW;
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const __m256i r = _mm256_sub_epi16(_mm256_and_si256(v, _mm256_set1_epi16(below[p])),
+                                           _mm256_set1_epi16((int16_t)(below[p] / 2 + 1)));
+
+        square[p] += (sums)_mm256_madd_epi16(r, r);
     }
-    squares = sum_of_16(square[0], square[1]);
-    largest = max8(max);
-    if (!begin_row(&row, largest, squares)) {
-        memset(u, 64, k);
-        return row;
+}
+
+/* Of 8 weights those whose v is the outermost. */
+BN_INLINE uint32_t add_beyond(__m256 beyond[3][2], int half, __m256 w, __m256i v, float scale)
+{
+    static const float farthest[] = SCREEN_FARTHEST;
+    const __m256 mask =
+        _mm256_castsi256_ps(_mm256_or_si256(_mm256_cmpgt_epi32(v, _mm256_set1_epi32(SCREEN_MOST - 1)),
+                                            _mm256_cmpgt_epi32(_mm256_set1_epi32(SCREEN_LEAST + 1), v)));
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const __m256 d = _mm256_sub_ps(abs8(w), _mm256_set1_ps(farthest[p] * scale));
+
+        beyond[p][half] = square_sum(beyond[p][half], _mm256_and_ps(d, mask));
     }
-    choose_scale(&row, w, largest, squares, k, sampled_error);
-    encode_row(&row, w, u, k, errors);
-    end_row(&row, squares, errors, k);
-    return row;
+    return (uint32_t)__builtin_popcount((unsigned)_mm256_movemask_ps(mask));
+}
+
+/* 32 weights; returns how many are beyond. */
+BN_INLINE uint32_t make32(const float *w, uint8_t *u, float scale, __m256 per_unit, struct parts *sum)
+{
+    /* packing takes 4 of each vector in turn */
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i whole[4], v[2], codes;
+    uint32_t n_beyond = 0;
+
+    BN_UNROLL
+    for (int j = 0; j < 4; j++)
+        whole[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(w + 8 * j), per_unit));
+    v[0] = _mm256_packs_epi32(whole[0], whole[1]);
+    v[1] = _mm256_packs_epi32(whole[2], whole[3]);
+    add_rests(sum->square, v[0]);
+    add_rests(sum->square, v[1]);
+    codes = _mm256_packs_epi16(_mm256_srai_epi16(v[0], 9), _mm256_srai_epi16(v[1], 9));
+    codes = _mm256_permutevar8x32_epi32(_mm256_add_epi8(codes, _mm256_set1_epi8(64)), in_order);
+    _mm256_storeu_si256((__m256i *)(void *)u, codes);
+    const __m256i most = _mm256_max_epu16(_mm256_abs_epi16(v[0]), _mm256_abs_epi16(v[1]));
+    const __m256i inner =
+        _mm256_cmpeq_epi16(_mm256_min_epu16(most, _mm256_set1_epi16(SCREEN_MOST - 1)), most);
+    if (_mm256_movemask_epi8(inner) == -1)
+        return 0;
+    BN_UNROLL
+    for (int j = 0; j < 4; j++)
+        n_beyond += add_beyond(sum->beyond, j % 2, _mm256_loadu_ps(w + 8 * j), whole[j], scale);
+    return n_beyond;
+}
+
+BN_INLINE void make(const float *w, const void *next, uint8_t *u, size_t k, float scale,
+                    struct screen_rest *rest)
+{
+    const __m256 per_unit = _mm256_set1_ps(SCREEN_ONE / scale);
+    struct parts sum;
+
+    *rest = (struct screen_rest){0};
+    for (int p = 0; p < 3; p++)
+        sum.beyond[p][0] = sum.beyond[p][1] = _mm256_setzero_ps();
+    for (size_t i = 0; i < k;) {
+        const size_t end = k - i < STRETCH ? k : i + STRETCH;
+
+        sum.square[0] = sum.square[1] = sum.square[2] = (sums){0};
+        for (; i < end; i += 64) {
+            fetch(next, k + i);
+            rest->n_beyond += make32(w + i, u + i, scale, per_unit, &sum);
+            rest->n_beyond += make32(w + i + 32, u + i + 32, scale, per_unit, &sum);
+        }
+        for (int p = 0; p < 3; p++)
+            rest->squares[p] += total(sum.square[p]);
+    }
+    for (int p = 0; p < 3; p++)
+        rest->beyond[p] = sum_of_16(sum.beyond[p][0], sum.beyond[p][1]);
+}
+
+struct bn_screen_row screen_encode_avx2(const float *w, const void *next, uint8_t *u, size_t k)
+{
+    return encode(w, next, u, k, measure, sampled_error, make);
 }
 
 /* ---- codes to planes ---- */

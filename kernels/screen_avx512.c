@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Screening codes, 16 weights at a time, and the selection of rows. The packing and the products gain little
+ * Screening codes, 16 weights at a time, their planes, and the selection of rows. The products gain little
  * over AVX2 without VNNI. */
 #include "kernels/avx512.h"
 #include "kernels/screen.h"
@@ -49,49 +49,236 @@ BN_INLINE float sampled_error(const float *w, float scale, size_t k)
     return sum_of_16(sum);
 }
 
-BN_INLINE void encode_row(struct bn_screen_row *row, const float *w, uint8_t *u, size_t k, float sum[3])
+/* Both loops over a row fetch one half of what comes next. */
+BN_INLINE void fetch(const void *next, size_t at)
 {
-    const __m512 inverse = _mm512_set1_ps(1.0f / row->scale), low = _mm512_set1_ps(row->scale);
-    const __m512 mid = _mm512_set1_ps(4.0f * row->scale), high = _mm512_set1_ps(8.0f * row->scale);
-    __m512 error[3] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-
-    for (size_t i = 0; i < k; i += 16) {
-        const __m512 v = _mm512_loadu_ps(w + i);
-        const __m512i q = clamped_floor(v, inverse, -64, 63);
-
-        error[0] = square_sum(error[0], distance(v, _mm512_srai_epi32(q, 3), high));
-        error[1] = square_sum(error[1], distance(v, _mm512_srai_epi32(q, 2), mid));
-        error[2] = square_sum(error[2], distance(v, q, low));
-        _mm_storeu_si128((__m128i *)(void *)(u + i),
-                         _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(64))));
-    }
-    for (int e = 0; e < 3; e++)
-        sum[e] = sum_of_16(error[e]);
+    _mm_prefetch((const char *)next + at, _MM_HINT_T0);
 }
 
-struct bn_screen_row screen_encode_avx512(const float *w, uint8_t *u, size_t k)
+BN_INLINE float measure(const float *w, const void *next, size_t k, float *max)
 {
-    __m512 square = _mm512_setzero_ps(), max = _mm512_setzero_ps();
-    struct bn_screen_row row;
-    float squares, largest, errors[3];
+    __m512 square[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, most[2] = {square[0], square[0]};
 
-    for (size_t i = 0; i < k; i += 16) {
-        const __m512 v = _mm512_loadu_ps(w + i);
+    for (size_t i = 0; i < k; i += 64) {
+        fetch(next, i);
+        BN_UNROLL
+        for (int j = 0; j < 4; j++) {
+            const __m512 v = _mm512_loadu_ps(w + i + 16 * j);
 
-        square = square_sum(square, v);
-        max = _mm512_max_ps(_mm512_abs_ps(v), max);
+            square[j % 2] = square_sum(square[j % 2], v);
+            most[j % 2] = _mm512_max_ps(_mm512_abs_ps(v), most[j % 2]);
+        }
     }
-    squares = sum_of_16(square);
-    largest = _mm512_reduce_max_ps(max);
-    if (!begin_row(&row, largest, squares)) {
-        memset(u, 64, k);
-        return row;
-    }
-    choose_scale(&row, w, largest, squares, k, sampled_error);
-    encode_row(&row, w, u, k, errors);
-    end_row(&row, squares, errors, k);
-    return row;
+    *max = _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1]));
+    return sum_of_16(_mm512_add_ps(square[0], square[1]));
 }
+
+enum { STRETCH = 4096 /* elements whose squares 16 sums of int32 can hold */ };
+typedef int32_t sums __attribute__((vector_size(64)));
+
+struct parts {
+    sums square[3];
+    __m512 beyond[3];
+};
+
+BN_INLINE uint64_t total(sums sum)
+{
+    const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256((__m512i)sum));
+    const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64((__m512i)sum, 1));
+
+    return (uint64_t)_mm512_reduce_add_epi64(_mm512_add_epi64(low, high));
+}
+
+BN_INLINE void add_rests(sums square[3], __m512i v)
+{
+    static const int16_t below[] = SCREEN_BELOW;
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const __m512i r = _mm512_sub_epi16(_mm512_and_si512(v, _mm512_set1_epi16(below[p])),
+                                           _mm512_set1_epi16((int16_t)(below[p] / 2 + 1)));
+
+        square[p] += (sums)_mm512_madd_epi16(r, r);
+    }
+}
+
+/* Of the 16 weights those whose v is the outermost. */
+BN_INLINE uint32_t add_beyond(__m512 beyond[3], __m512 w, __m512i v, float scale)
+{
+    static const float farthest[] = SCREEN_FARTHEST;
+    const __mmask16 mask = _mm512_cmp_epi32_mask(v, _mm512_set1_epi32(SCREEN_MOST), _MM_CMPINT_NLT) |
+                           _mm512_cmp_epi32_mask(v, _mm512_set1_epi32(SCREEN_LEAST), _MM_CMPINT_LE);
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const __m512 d = _mm512_maskz_sub_ps(mask, _mm512_abs_ps(w), _mm512_set1_ps(farthest[p] * scale));
+
+        beyond[p] = square_sum(beyond[p], d);
+    }
+    return (uint32_t)__builtin_popcount(mask);
+}
+
+/* Packing takes 4 of each vector in turn: where the dwords of 64 bytes belong. */
+BN_INLINE __m512i in_order(__m512i bytes)
+{
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                                    bytes);
+}
+
+/* 64 weights; returns how many are beyond. */
+BN_INLINE uint32_t make64(const float *w, uint8_t *u, float scale, __m512 per_unit, struct parts *sum)
+{
+    __m512i whole[4], v[2], codes;
+    uint32_t n_beyond = 0;
+
+    BN_UNROLL
+    for (int j = 0; j < 4; j++)
+        whole[j] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(w + 16 * j), per_unit));
+    v[0] = _mm512_packs_epi32(whole[0], whole[1]);
+    v[1] = _mm512_packs_epi32(whole[2], whole[3]);
+    add_rests(sum->square, v[0]);
+    add_rests(sum->square, v[1]);
+    codes = _mm512_packs_epi16(_mm512_srai_epi16(v[0], 9), _mm512_srai_epi16(v[1], 9));
+    _mm512_storeu_si512(u, in_order(_mm512_add_epi8(codes, _mm512_set1_epi8(64))));
+    const __m512i most = _mm512_max_epu16(_mm512_abs_epi16(v[0]), _mm512_abs_epi16(v[1]));
+    if (_mm512_cmp_epu16_mask(most, _mm512_set1_epi16(SCREEN_MOST), _MM_CMPINT_NLT) == 0)
+        return 0;
+    BN_UNROLL
+    for (int j = 0; j < 4; j++)
+        n_beyond += add_beyond(sum->beyond, _mm512_loadu_ps(w + 16 * j), whole[j], scale);
+    return n_beyond;
+}
+
+BN_INLINE void make(const float *w, const void *next, uint8_t *u, size_t k, float scale,
+                    struct screen_rest *rest)
+{
+    const __m512 per_unit = _mm512_set1_ps(SCREEN_ONE / scale), zero = _mm512_setzero_ps();
+    struct parts sum = {.beyond = {zero, zero, zero}};
+
+    *rest = (struct screen_rest){0};
+    for (size_t i = 0; i < k;) {
+        const size_t end = k - i < STRETCH ? k : i + STRETCH;
+
+        sum.square[0] = sum.square[1] = sum.square[2] = (sums){0};
+        for (; i < end; i += 64) {
+            fetch(next, k + i);
+            rest->n_beyond += make64(w + i, u + i, scale, per_unit, &sum);
+        }
+        for (int p = 0; p < 3; p++)
+            rest->squares[p] += total(sum.square[p]);
+    }
+    for (int p = 0; p < 3; p++)
+        rest->beyond[p] = sum_of_16(sum.beyond[p]);
+}
+
+struct bn_screen_row screen_encode_avx512(const float *w, const void *next, uint8_t *u, size_t k)
+{
+    return encode(w, next, u, k, measure, sampled_error, make);
+}
+
+/* ---- codes to planes ---- */
+
+BN_INLINE __m512i bits_of(__m512i mask, __m512i a, __m512i b)
+{
+    return _mm512_ternarylogic_epi32(mask, a, b, 0xca); /* a where the mask has bits, else b */
+}
+
+/* Eight pieces of two rows: in each of 8 bytes the first row's four, then the second row's. */
+BN_INLINE __m512i high_of_two(const uint8_t *u, size_t k)
+{
+    const __m512i a = _mm512_loadu_si512(u), b = _mm512_loadu_si512(u + k);
+    const __m512i upper = _mm512_set1_epi8((char)0xf0);
+    /* of every 8 codes the first four belong into the high halves of the bytes */
+    const __m512i first = bits_of(upper, _mm512_slli_epi64(a, 1), _mm512_srli_epi64(a, 35));
+    const __m512i second = bits_of(upper, _mm512_slli_epi64(b, 33), _mm512_srli_epi64(b, 3));
+
+    return _mm512_mask_mov_epi32(first, 0xaaaa, second);
+}
+
+/* Eight vectors of eight 64-bit values, rows to columns. */
+BN_INLINE void transpose8(__m512i v[8])
+{
+    __m512i a[8], b[8];
+
+    BN_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
+    }
+    BN_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        BN_UNROLL
+        for (int j = 0; j < 2; j++) {
+            b[i + j] = _mm512_shuffle_i64x2(a[i + j], a[i + j + 2], 0x88);
+            b[i + j + 2] = _mm512_shuffle_i64x2(a[i + j], a[i + j + 2], 0xdd);
+        }
+    }
+    BN_UNROLL
+    for (int j = 0; j < 4; j++) {
+        v[j] = _mm512_shuffle_i64x2(b[j], b[j + 4], 0x88);
+        v[j + 4] = _mm512_shuffle_i64x2(b[j], b[j + 4], 0xdd);
+    }
+}
+
+/* 16 rows, one half of each piece. */
+BN_INLINE void pack_high(const uint8_t *u, uint8_t *high, size_t k)
+{
+    for (size_t i = 0; i < k; i += 8 * BN_PIECE_SCREEN, high += 8 * BN_PIECE_BYTES) {
+        __m512i v[8];
+
+        BN_UNROLL
+        for (size_t r = 0; r < 8; r++)
+            v[r] = high_of_two(u + 2 * r * k + i, k);
+        transpose8(v);
+        BN_UNROLL
+        for (size_t p = 0; p < 8; p++)
+            _mm512_storeu_si512(high + p * BN_PIECE_BYTES, v[p]);
+    }
+}
+
+BN_INLINE void pack_mid(const uint8_t *u, uint8_t *mid, size_t k)
+{
+    for (size_t g = 0; g < k; g += BN_SCREEN_MID_GROUP, mid += 64) {
+        __m512i bits = _mm512_setzero_si512();
+
+        BN_UNROLL
+        for (int b = 0; b < 8; b++) {
+            if (g + 64 * (size_t)b >= k)
+                break;
+            const __m512i v = _mm512_loadu_si512(u + g + 64 * (size_t)b);
+            const __m512i there =
+                b < 2 ? _mm512_srli_epi16(v, (unsigned)(2 - b)) : _mm512_slli_epi16(v, (unsigned)(b - 2));
+
+            bits = bits_of(_mm512_set1_epi8((char)(1 << b)), there, bits);
+        }
+        _mm512_storeu_si512(mid, bits);
+    }
+}
+
+/* First the codes 64 apart side by side, then those 32 apart. */
+BN_INLINE void pack_low(const uint8_t *u, uint8_t *low, size_t k)
+{
+    for (size_t i = 0; i < k; i += 128, low += 32) {
+        const __m512i a = _mm512_slli_epi16(_mm512_loadu_si512(u + i), 4), b = _mm512_loadu_si512(u + i + 64);
+        const __m512i both = _mm512_and_si512(bits_of(_mm512_set1_epi8(0x30), a, b), _mm512_set1_epi8(0x33));
+        const __m256i first = _mm256_slli_epi16(_mm512_castsi512_si256(both), 2);
+
+        _mm256_storeu_si256((__m256i *)(void *)low,
+                            _mm256_or_si256(first, _mm512_extracti64x4_epi64(both, 1)));
+    }
+}
+
+void screen_pack_avx512(const uint8_t *u, uint8_t *high, uint8_t *mid, uint8_t *low, size_t k)
+{
+    for (size_t r = 0; r < BN_TILE_ROWS; r++) {
+        pack_mid(u + r * k, mid + r * bn_screen_mid_bytes(k), k);
+        pack_low(u + r * k, low + r * bn_screen_low_bytes(k), k);
+        if (r % 16 == 15)
+            pack_high(u + (r - 15) * k, high + 4 * (r - 15), k);
+    }
+}
+
+/* ---- selection ---- */
 
 size_t screen_select_avx512(float *y, const float *error, const float *norm, const float *scale,
                             const struct bn_screen_bound *bound, float least, uint32_t first, uint32_t *ids,

@@ -32,41 +32,54 @@ BN_INLINE float sampled_error(const float *w, float scale, size_t k)
     return sum_of_lanes(lane);
 }
 
-struct bn_screen_row screen_encode_c(const float *w, uint8_t *u, size_t k)
+static float measure(const float *w, const void *next, size_t k, float *max)
 {
-    float square[LANES] = {0}, error[3][LANES] = {{0}}, max = 0.0f, squares, sums[3];
-    struct bn_screen_row row;
+    float square[2][LANES] = {{0}};
 
-    for (size_t i = 0; i < k; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            float v = w[i + j];
-            square[j] += v * v;
-            max = fabsf(v) > max ? fabsf(v) : max;
+    (void)next;
+    *max = 0.0f;
+    for (size_t i = 0; i < k; i++) {
+        square[i / LANES % 2][i % LANES] += w[i] * w[i];
+        *max = fabsf(w[i]) > *max ? fabsf(w[i]) : *max;
+    }
+    for (size_t j = 0; j < LANES; j++)
+        square[0][j] += square[1][j];
+    return sum_of_lanes(square[0]);
+}
+
+static void make(const float *w, const void *next, uint8_t *u, size_t k, float scale,
+                 struct screen_rest *rest)
+{
+    static const int32_t below[] = SCREEN_BELOW;
+    static const float farthest[] = SCREEN_FARTHEST;
+    const float per_unit = SCREEN_ONE / scale;
+    float beyond[3][LANES] = {{0}};
+
+    (void)next;
+    *rest = (struct screen_rest){0};
+    for (size_t i = 0; i < k; i++) {
+        long v = lrintf(w[i] * per_unit);
+
+        v = v < SCREEN_LEAST ? SCREEN_LEAST : v > SCREEN_MOST ? SCREEN_MOST : v;
+        u[i] = (uint8_t)((v >> 9) + 64);
+        const bool outermost = v == SCREEN_LEAST || v == SCREEN_MOST;
+        rest->n_beyond += outermost;
+        for (int p = 0; p < 3; p++) {
+            const int32_t r = (int32_t)(v & below[p]) - (below[p] + 1) / 2;
+            const float d = fabsf(w[i]) - farthest[p] * scale;
+
+            rest->squares[p] += (uint32_t)(r * r);
+            if (outermost)
+                beyond[p][i % LANES] += d * d;
         }
     }
-    squares = sum_of_lanes(square);
-    if (!begin_row(&row, max, squares)) {
-        memset(u, 64, k);
-        return row;
-    }
-    choose_scale(&row, w, max, squares, k, sampled_error);
-    const float s = row.scale, inverse = 1.0f / s;
-    for (size_t i = 0; i < k; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            int32_t q = code(w[i + j], inverse, -64, 63);
-            float high = w[i + j] - 8.0f * s * ((float)(q >> 3) + 0.5f);
-            float mid = w[i + j] - 4.0f * s * ((float)(q >> 2) + 0.5f);
-            float low = w[i + j] - s * ((float)q + 0.5f);
-            u[i + j] = (uint8_t)(q + 64);
-            error[0][j] += high * high;
-            error[1][j] += mid * mid;
-            error[2][j] += low * low;
-        }
-    }
-    for (int e = 0; e < 3; e++)
-        sums[e] = sum_of_lanes(error[e]);
-    end_row(&row, squares, sums, k);
-    return row;
+    for (int p = 0; p < 3; p++)
+        rest->beyond[p] = sum_of_lanes(beyond[p]);
+}
+
+struct bn_screen_row screen_encode_c(const float *w, const void *next, uint8_t *u, size_t k)
+{
+    return encode(w, next, u, k, measure, sampled_error, make);
 }
 
 /* ---- codes to planes ---- */

@@ -71,65 +71,125 @@ BN_INLINE float sampled_error(const float *w, float scale, size_t k)
     return sum_of_16(sum);
 }
 
-/* Codes of four weights in 16 bits; adds to their three errors. */
-BN_INLINE uint16x4_t encode4(float32x4_t w, float inverse, float scale, float32x4_t error[3])
+/* Both loops over a row fetch one half of what comes next. */
+BN_INLINE void fetch(const void *next, size_t at)
 {
-    const float32x4_t q = clamped_floor(w, inverse, -64.0f, 63.0f);
-    const int32x4_t whole = vcvtq_s32_f32(q);
-
-    error[0] = square_sum(error[0], distance(w, vcvtq_f32_s32(vshrq_n_s32(whole, 3)), 8.0f * scale));
-    error[1] = square_sum(error[1], distance(w, vcvtq_f32_s32(vshrq_n_s32(whole, 2)), 4.0f * scale));
-    error[2] = square_sum(error[2], distance(w, q, scale));
-    return vmovn_u32(vreinterpretq_u32_s32(vaddq_s32(whole, vdupq_n_s32(64))));
+    __builtin_prefetch((const char *)next + at);
 }
 
-BN_INLINE void encode_row(struct bn_screen_row *row, const float *w, uint8_t *u, size_t k, float sum[3])
+BN_INLINE float measure(const float *w, const void *next, size_t k, float *max)
 {
-    const float inverse = 1.0f / row->scale;
-    float32x4_t error[FOURS][3];
+    float32x4_t square[2 * FOURS], most = vdupq_n_f32(0.0f);
 
-    for (int i = 0; i < 3 * FOURS; i++)
-        error[i / 3][i % 3] = vdupq_n_f32(0.0f);
-    for (size_t i = 0; i < k; i += LANES) {
+    for (int j = 0; j < 2 * FOURS; j++)
+        square[j] = most;
+    for (size_t i = 0; i < k; i += 64) {
+        fetch(next, i);
         BN_UNROLL
-        for (size_t j = 0; j < FOURS; j += 2) {
-            const uint16x4_t a = encode4(vld1q_f32(w + i + 4 * j), inverse, row->scale, error[j]);
-            const uint16x4_t b = encode4(vld1q_f32(w + i + 4 * j + 4), inverse, row->scale, error[j + 1]);
-
-            vst1_u8(u + i + 4 * j, vmovn_u16(vcombine_u16(a, b)));
-        }
-    }
-    for (int e = 0; e < 3; e++)
-        sum[e] = sum_of_16((float32x4_t[FOURS]){error[0][e], error[1][e], error[2][e], error[3][e]});
-}
-
-struct bn_screen_row screen_encode_neon(const float *w, uint8_t *u, size_t k)
-{
-    float32x4_t square[FOURS], max = vdupq_n_f32(0.0f);
-    struct bn_screen_row row;
-    float squares, largest, errors[3];
-
-    for (int j = 0; j < FOURS; j++)
-        square[j] = max;
-    for (size_t i = 0; i < k; i += LANES) {
-        BN_UNROLL
-        for (int j = 0; j < FOURS; j++) {
+        for (int j = 0; j < 4 * FOURS; j++) {
             const float32x4_t v = vld1q_f32(w + i + 4 * j);
 
-            square[j] = square_sum(square[j], v);
-            max = vmaxnmq_f32(vabsq_f32(v), max);
+            square[j % (2 * FOURS)] = square_sum(square[j % (2 * FOURS)], v);
+            most = vmaxnmq_f32(vabsq_f32(v), most);
         }
     }
-    squares = sum_of_16(square);
-    largest = vmaxnmvq_f32(max);
-    if (!begin_row(&row, largest, squares)) {
-        memset(u, 64, k);
-        return row;
+    for (int j = 0; j < FOURS; j++)
+        square[j] = vaddq_f32(square[j], square[j + FOURS]);
+    *max = vmaxnmvq_f32(most);
+    return sum_of_16(square);
+}
+
+enum { STRETCH = 1024 /* elements whose squares 4 sums of int32 can hold */ };
+
+struct parts {
+    int32x4_t square[3];
+    float32x4_t beyond[3][FOURS];
+};
+
+BN_INLINE void add_rests(int32x4_t square[3], int16x8_t v)
+{
+    static const int16_t below[] = SCREEN_BELOW;
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const int16x8_t r =
+            vsubq_s16(vandq_s16(v, vdupq_n_s16(below[p])), vdupq_n_s16((int16_t)(below[p] / 2 + 1)));
+
+        square[p] = vmlal_s16(square[p], vget_low_s16(r), vget_low_s16(r));
+        square[p] = vmlal_high_s16(square[p], r, r);
     }
-    choose_scale(&row, w, largest, squares, k, sampled_error);
-    encode_row(&row, w, u, k, errors);
-    end_row(&row, squares, errors, k);
-    return row;
+}
+
+/* Of four weights those whose v is the outermost. */
+BN_INLINE uint32_t add_beyond(float32x4_t beyond[3][FOURS], int four, float32x4_t w, int32x4_t v, float scale)
+{
+    static const float farthest[] = SCREEN_FARTHEST;
+    const uint32x4_t mask =
+        vorrq_u32(vcgeq_s32(v, vdupq_n_s32(SCREEN_MOST)), vcleq_s32(v, vdupq_n_s32(SCREEN_LEAST)));
+
+    BN_UNROLL
+    for (int p = 0; p < 3; p++) {
+        const float32x4_t d = vsubq_f32(vabsq_f32(w), vdupq_n_f32(farthest[p] * scale));
+
+        beyond[p][four] =
+            square_sum(beyond[p][four], vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(d), mask)));
+    }
+    return vaddvq_u32(vandq_u32(mask, vdupq_n_u32(1)));
+}
+
+/* 16 weights; returns how many are beyond. */
+BN_INLINE uint32_t make16(const float *w, uint8_t *u, float scale, float per_unit, struct parts *sum)
+{
+    int32x4_t whole[FOURS];
+    uint32_t n_beyond = 0;
+
+    BN_UNROLL
+    for (int j = 0; j < FOURS; j++)
+        whole[j] = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(w + 4 * j), per_unit));
+    const int16x8_t a = vcombine_s16(vqmovn_s32(whole[0]), vqmovn_s32(whole[1]));
+    const int16x8_t b = vcombine_s16(vqmovn_s32(whole[2]), vqmovn_s32(whole[3]));
+    const int8x16_t codes = vcombine_s8(vshrn_n_s16(vshrq_n_s16(a, 1), 8), vshrn_n_s16(vshrq_n_s16(b, 1), 8));
+    add_rests(sum->square, a);
+    add_rests(sum->square, b);
+    vst1q_u8(u, vaddq_u8(vreinterpretq_u8_s8(codes), vdupq_n_u8(64)));
+    /* saturated: the magnitude of the least is that of the most */
+    if (vmaxvq_s16(vmaxq_s16(vqabsq_s16(a), vqabsq_s16(b))) < SCREEN_MOST)
+        return 0;
+    BN_UNROLL
+    for (int j = 0; j < FOURS; j++)
+        n_beyond += add_beyond(sum->beyond, j, vld1q_f32(w + 4 * j), whole[j], scale);
+    return n_beyond;
+}
+
+BN_INLINE void make(const float *w, const void *next, uint8_t *u, size_t k, float scale,
+                    struct screen_rest *rest)
+{
+    const float per_unit = SCREEN_ONE / scale;
+    struct parts sum;
+
+    *rest = (struct screen_rest){0};
+    for (int j = 0; j < 3 * FOURS; j++)
+        sum.beyond[j / FOURS][j % FOURS] = vdupq_n_f32(0.0f);
+    for (size_t i = 0; i < k;) {
+        const size_t end = k - i < STRETCH ? k : i + STRETCH;
+
+        sum.square[0] = sum.square[1] = sum.square[2] = vdupq_n_s32(0);
+        for (; i < end; i += 64) {
+            fetch(next, k + i);
+            BN_UNROLL
+            for (size_t j = 0; j < 64; j += LANES)
+                rest->n_beyond += make16(w + i + j, u + i + j, scale, per_unit, &sum);
+        }
+        for (int p = 0; p < 3; p++)
+            rest->squares[p] += vaddlvq_u32(vreinterpretq_u32_s32(sum.square[p]));
+    }
+    for (int p = 0; p < 3; p++)
+        rest->beyond[p] = sum_of_16(sum.beyond[p]);
+}
+
+struct bn_screen_row screen_encode_neon(const float *w, const void *next, uint8_t *u, size_t k)
+{
+    return encode(w, next, u, k, measure, sampled_error, make);
 }
 
 /* ---- codes to planes ---- */

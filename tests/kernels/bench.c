@@ -286,7 +286,7 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         f->f32_gemv((const float *)(const void *)w, o->x, o->y, rows, n);
         break;
     case BN_KERNEL_screen_encode:
-        f->screen_encode(o->x, (uint8_t *)o->q, n);
+        f->screen_encode(o->x, o->x, (uint8_t *)o->q, n);
         break;
     case BN_KERNEL_screen_pack:
         f->screen_pack((const uint8_t *)o->ints, (uint8_t *)o->y, (uint8_t *)o->q, (uint8_t *)o->halves, n);

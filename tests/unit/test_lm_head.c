@@ -329,7 +329,7 @@ static void check_sharp(struct matrix *m, enum bn_screen_plane plane, float gap)
         m->rows[i] = normal() * (i / m->k == target ? 0.02f : 0.0002f);
     store_rows(m);
     const float *w = m->rows + target * m->k;
-    struct bn_screen_row row = m->kernels.screen_encode(w, u, m->k);
+    struct bn_screen_row row = m->kernels.screen_encode(w, w, u, m->k);
     for (size_t i = 0; i < m->k; i++) {
         double approximation = ldexp(((u[i] - 64) >> shifts[plane]) + 0.5, shifts[plane]) * (double)row.scale;
         m->x[i] = (float)((double)w[i] - approximation);
