@@ -12,8 +12,9 @@
 #include "kernels/pack.h"
 
 enum {
-    UNIT = BN_TILE_ROWS, /* rows; every cut is a multiple of it, or of a tile that has more */
-    TABLE_CHUNK = 480,   /* activations whose look-up tables are made in one go: whole groups of TL2 */
+    UNIT = BN_TILE_ROWS,   /* rows; every cut is a multiple of it, or of a tile that has more */
+    TABLE_CHUNK = 480,     /* activations whose look-up tables are made in one go: whole groups of TL2 */
+    TILE_SUMS = 16 * 1024, /* int32 results that stay in the cache until they are scaled: 64 KiB */
     FLOAT_TILE_BYTES = 64 * 1024 /* of float weights that stay in the cache while the columns pass */
 };
 
@@ -162,9 +163,9 @@ static void finish(const struct bn_weight *w, float *out, size_t row, size_t n_r
         out[i] += w->bias[row + i];
 }
 
-/* y: [n][n_rows] whole numbers. */
+/* y: columns ldy apart, whole numbers. */
 static void ternary_product(const struct job *job, const struct bn_weight *w, size_t row, size_t n_rows,
-                            int32_t *y)
+                            int32_t *y, size_t ldy)
 {
     const struct bn_session *s = job->s;
     const struct bn_kernels *k = s->kernels;
@@ -177,28 +178,28 @@ static void ternary_product(const struct job *job, const struct bn_weight *w, si
         if (job->n == 1)
             (pairs ? k->tl1_gemv : k->tl2_gemv)(rows, s->tables, y, n_rows, w->k);
         else
-            (pairs ? k->tl1_gemm : k->tl2_gemm)(rows, s->tables, y, n_rows, n_rows, w->k, job->n);
+            (pairs ? k->tl1_gemm : k->tl2_gemm)(rows, s->tables, y, ldy, n_rows, w->k, job->n);
     } else if (job->n == 1) {
         (tiles ? k->i2s_gemv : k->qk256_gemv)(rows, x, x_sum[0], y, n_rows, w->k);
     } else {
-        (tiles ? k->i2s_gemm : k->qk256_gemm)(rows, x, x_sum, y, n_rows, n_rows, w->k, job->n);
+        (tiles ? k->i2s_gemm : k->qk256_gemm)(rows, x, x_sum, y, ldy, n_rows, w->k, job->n);
     }
 }
 
-static void multiply_ternary(const struct job *job, const struct bn_product *p, size_t begin, size_t end,
-                             unsigned worker)
+/* The whole numbers stand where the floats will, and become those while the cache still has them. */
+static void multiply_ternary(const struct job *job, const struct bn_product *p, size_t begin, size_t end)
 {
     const struct bn_session *s = job->s;
     const struct bn_weight *w = p->w;
-    int32_t *y = s->products + (size_t)worker * BN_SESSION_PRODUCTS;
-    size_t tile = BN_SESSION_PRODUCTS / job->n / unit(w) * unit(w);
+    size_t tile = TILE_SUMS / job->n / unit(w) * unit(w);
 
     for (size_t r = begin; r < end; r += tile) {
+        float *out = p->out + job->first * w->n_rows + r;
         size_t n_rows = bn_min_size(tile, end - r);
-        ternary_product(job, w, r, n_rows, y);
-        for (size_t c = 0; c < job->n; c++) {
-            float *out = p->out + (job->first + c) * w->n_rows + r;
-            s->kernels->i32_scale(y + c * n_rows, out, s->act_scale[job->first + c], w->scale, n_rows);
+        ternary_product(job, w, r, n_rows, (int32_t *)(void *)out, w->n_rows);
+        for (size_t c = 0; c < job->n; c++, out += w->n_rows) {
+            s->kernels->i32_scale((const int32_t *)(void *)out, out, s->act_scale[job->first + c], w->scale,
+                                  n_rows);
             finish(w, out, r, n_rows);
         }
     }
@@ -284,6 +285,7 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
     const struct job *job = arg;
     size_t first = 0;
 
+    (void)worker;
     for (size_t i = 0; i < job->n_products; i++) {
         const struct bn_product *p = &job->products[i];
         size_t after = first + units(p->w);
@@ -297,7 +299,7 @@ static void multiply_units(void *arg, size_t begin, size_t end, unsigned worker)
             else if (p->w->layout == BN_LAYOUT_I2S_BLOCK)
                 multiply_scaled(job, p, row, row_end);
             else if (p->w->layout != BN_LAYOUT_FLOAT)
-                multiply_ternary(job, p, row, row_end, worker);
+                multiply_ternary(job, p, row, row_end);
             else
                 multiply_float(job, p, row, row_end);
         }

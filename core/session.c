@@ -69,7 +69,6 @@ static void lay_out(struct bn_session *s, struct layout *l)
         s->block_sums = take(l, n * widest / 32, sizeof *s->block_sums);
     if (bn_model_has_layout(m, BN_LAYOUT_TL1) || bn_model_has_layout(m, BN_LAYOUT_TL2))
         s->tables = take(l, BN_SESSION_TABLES * widest, BN_LUT_ENTRY / 2);
-    s->products = take(l, n_threads * BN_SESSION_PRODUCTS, sizeof *s->products);
     s->packed =
         take(l, m->n_head_kv * bn_round_up(n * n_group, BN_ATTN_QUERIES), m->head_dim * sizeof(float));
     s->query_scale =

@@ -12,7 +12,6 @@
 enum {
     BN_SESSION_TABLES = 8,           /* columns whose look-up tables are held at a time */
     BN_SESSION_BATCH = 128,          /* columns of a prompt that go through the layers together */
-    BN_SESSION_PRODUCTS = 16 * 1024, /* int32 results that a thread holds before they are scaled: 64 KiB */
     BN_SESSION_SCORES = 1024 * 1024, /* attention scores held at a time, at least a position's: 4 MiB */
     BN_SESSION_CHUNK = 256,          /* positions whose values are added up before they join the others' */
 };
@@ -49,9 +48,8 @@ struct bn_session {
     int32_t *act_sum;    /* [n_batch] */
     int32_t *block_sums; /* [n_batch][widest input / 32]: of 32 codes; NULL = no block scales in the model */
     uint8_t *tables; /* [BN_SESSION_TABLES][16 x widest input]: for look-up kernels; NULL = no such layout */
-    int32_t *products;   /* [threads][BN_SESSION_PRODUCTS] */
-    void *packed;        /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
-                          * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */
+    void *packed;    /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
+                      * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */
     float *query_scale;  /* [n_head_kv][queries]: int8 only, a product's factor */
     int32_t *query_sum;  /* [n_head_kv][queries]: int8 only, of the codes */
     float *scores;       /* [n_scores] */

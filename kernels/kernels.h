@@ -83,7 +83,8 @@ struct bn_screen_bound {
     /* Quantise one row: s = (float)(127 / max(1e-5, max|x|)) (division in double), q = round half to even   \
      * of x * s in f32, clamped to -128 ... 127. Exact on every ISA. x finite; n any. */                     \
     X(i8_quantize, struct bn_act, (const float *x, int8_t *q, size_t n))                                     \
-    /* BitLinear epilogue in FORMATS' order: out[i] = (float)y[i] / act_scale * w_scale. Exact. */           \
+    /* BitLinear epilogue in FORMATS' order: out[i] = (float)y[i] / act_scale * w_scale. Exact. out          \
+     * may be y. */                                                                                          \
     X(i32_scale, void, (const int32_t *y, float *out, float act_scale, float w_scale, size_t n))             \
     /* Plain products: y[r] = dot(w[r], x). w: [n_rows][k], x: [k], y: [n_rows]; k any.                      \
      * |error| <= (k / 8 + 16) * 2^-24 * sum_i |w_i x_i| against exact. */                                   \
