@@ -20,8 +20,9 @@ enum {
     MAX_STREAMS = 4,      /* tiles at a time */
     AHEAD_BYTES = 4096,   /* how far a stream of weights is fetched ahead if it is the only one */
     AHEAD_STREAMS = 1024, /* if there are several */
-    X_BYTES = 384 << 10,  /* activations used by all tiles before the next ones: they stay in the L2 cache */
-    MIN_COLS = 60,        /* but not fewer columns: unpacking must pay */
+    X_BYTES =
+        900 << 10, /* activations used by all tiles before the next ones: they fit an L2 cache of 1 MiB */
+    MIN_COLS = 60, /* but not fewer columns: unpacking must pay */
 };
 
 /* Sixteen sums. Not __m512i, whose lanes gcc takes for 64 bits wide: it would copy every sum before and after
