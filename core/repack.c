@@ -119,13 +119,18 @@ static void pack_row(const struct bn_weight *to, uint8_t *tile, size_t row, cons
     }
 }
 
+/* Eight codes at a time. */
 static bool has_code3(const uint8_t *codes, size_t k)
 {
-    uint8_t both = 0;
+    uint64_t both = 0;
 
-    for (size_t i = 0; i < k; i++)
-        both |= codes[i] & codes[i] >> 1;
-    return both & 1;
+    for (size_t i = 0; i < k; i += sizeof both) {
+        uint64_t eight = 0;
+
+        memcpy(&eight, codes + i, bn_min_size(sizeof eight, k - i));
+        both |= eight & eight >> 1;
+    }
+    return both & 0x0101010101010101;
 }
 
 /* A tile, or what there is of the last one. */

@@ -63,7 +63,7 @@ static inline size_t bn_tl2_table_bytes(size_t k)
 }
 
 /* Put one row's codes (0 … 2, one a byte, k of them) into row `row` (0 … 63) of a tile. */
-void bn_tl1_pack_row(const uint8_t *codes, uint8_t *tile, size_t row, size_t k);
-void bn_tl2_pack_row(const uint8_t *codes, uint8_t *tile, size_t row, size_t k);
+void bn_tl1_pack_row(const uint8_t *restrict codes, uint8_t *restrict tile, size_t row, size_t k);
+void bn_tl2_pack_row(const uint8_t *restrict codes, uint8_t *restrict tile, size_t row, size_t k);
 
 #endif

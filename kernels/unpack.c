@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * Ternary rows to codes. The inner loops have fixed lengths, which compilers turn into vectors. */
+ * Ternary rows to codes. The inner loops have fixed lengths, which compilers turn into vectors where they
+ * know that the codes are not part of the row. */
 #include "kernels/unpack.h"
 
 #include <string.h>
 
 /* Byte p of 32 holds values p, p + 32, p + 64, p + 96 from its top bits down. */
-void bn_unpack_i2s(const uint8_t *w, uint8_t *codes, size_t k)
+void bn_unpack_i2s(const uint8_t *restrict w, uint8_t *restrict codes, size_t k)
 {
     for (; k > 0; k -= BN_I2S_BLOCK, w += 32, codes += BN_I2S_BLOCK) {
         for (int p = 0; p < 32; p++) {

@@ -20,7 +20,7 @@ enum {
 };
 
 /* I2_S and QK256; k a multiple of 128. */
-void bn_unpack_i2s(const uint8_t *w, uint8_t *codes, size_t k);
+void bn_unpack_i2s(const uint8_t *restrict w, uint8_t *restrict codes, size_t k);
 /* BITNET32; k a multiple of 32. Its weights are (code - 2) * scale: what comes out is the same with both
  * signs turned. */
 void bn_unpack_bitnet32(const uint8_t *w, uint8_t *codes, uint16_t *scales, size_t k);
