@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Attention over the cache: scores, softmax, values. */
+ * Attention over the cache: scores, softmax and values, chunk by chunk. */
 #ifndef CORE_ATTENTION_H
 #define CORE_ATTENTION_H
 
@@ -10,8 +10,8 @@
 void bn_attention_store(struct bn_session *session, uint32_t layer, size_t n);
 
 /* session->o = what the n new columns (session->q, rotated) gather from the cache; column i sees positions
- * 0 … n_past + i. Query head h reads key/value head h / (n_head / n_head_kv). Stages attention_matmul and
- * attention_softmax. A column's result does not depend on n or the number of threads. */
+ * 0 … n_past + i. Query head h reads key/value head h / (n_head / n_head_kv). Stage attention_matmul, into
+ * which attention_softmax is fused. A column's result does not depend on n or the number of threads. */
 void bn_attention_gather(struct bn_session *session, uint32_t layer, size_t n);
 
 #endif

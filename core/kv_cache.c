@@ -22,6 +22,23 @@ int bn_kv_type_find(const char *name, enum bn_kv_type *type)
     return -1;
 }
 
+/* Keys, their scales, values, their scales: a block is read in this order. */
+struct bn_kv_block bn_kv_block_at(const struct bn_kv_cache *kv, size_t layer, size_t head, size_t chunk)
+{
+    size_t n = bn_kv_chunk_positions(kv, chunk);
+    size_t scale_bytes = bn_round_up(n * bn_kv_scale_bytes(kv), 64);
+    struct bn_kv_block block;
+
+    block.keys = kv->memory + chunk * kv->n_layer * kv->n_head_kv * bn_kv_block_bytes(kv, BN_KV_CHUNK) +
+                 (layer * kv->n_head_kv + head) * bn_kv_block_bytes(kv, n);
+    uint8_t *key_scales = block.keys + bn_round_up(n * bn_kv_key_bytes(kv), 64);
+    block.values = key_scales + scale_bytes;
+    uint8_t *value_scales = block.values + bn_round_up(n * bn_kv_value_bytes(kv), 64);
+    block.key_scales = scale_bytes ? (float *)(void *)key_scales : NULL;
+    block.value_scales = scale_bytes ? (float *)(void *)value_scales : NULL;
+    return block;
+}
+
 /* column: where in its tile the position stands, at dimension 0. */
 static void store_key_f16(const struct bn_kernels *kernels, const float *k, uint16_t *column, size_t d)
 {
@@ -35,28 +52,30 @@ static void store_key_f16(const struct bn_kernels *kernels, const float *k, uint
     }
 }
 
-static void store_f16(struct bn_kv_cache *kv, const struct bn_kernels *kernels, size_t layer, size_t head,
-                      size_t position, const float *k, const float *v)
+/* p: the position's place in the block. */
+static void store_f16(const struct bn_kv_cache *kv, const struct bn_kernels *kernels,
+                      const struct bn_kv_block *block, size_t p, const float *k, const float *v)
 {
-    uint16_t *tile = (uint16_t *)(void *)bn_kv_keys(kv, layer, head, position / BN_ATTN_TILE * BN_ATTN_TILE);
+    size_t d = kv->head_dim;
+    uint16_t *keys = (uint16_t *)(void *)block->keys, *values = (uint16_t *)(void *)block->values;
 
-    store_key_f16(kernels, k, tile + position % BN_ATTN_TILE, kv->head_dim);
-    kernels->f32_to_f16(v, (uint16_t *)(void *)bn_kv_values(kv, layer, head, position), kv->head_dim);
+    store_key_f16(kernels, k, keys + p / BN_ATTN_TILE * BN_ATTN_TILE * d + p % BN_ATTN_TILE, d);
+    kernels->f32_to_f16(v, values + p * d, d);
 }
 
 /* A key's codes are stored 128 higher, as the unsigned operand that dpbusd wants. */
-static void store_int8(struct bn_kv_cache *kv, const struct bn_kernels *kernels, size_t layer, size_t head,
-                       size_t position, const float *k, const float *v, int8_t *codes)
+static void store_int8(const struct bn_kv_cache *kv, const struct bn_kernels *kernels,
+                       const struct bn_kv_block *block, size_t p, const float *k, const float *v,
+                       int8_t *codes)
 {
-    size_t d = kv->head_dim, at = bn_kv_at(kv, layer, head, position);
-    uint8_t *key =
-        bn_kv_keys(kv, layer, head, position / BN_ATTN_TILE * BN_ATTN_TILE) + position % BN_ATTN_TILE * 4;
-    uint8_t *pair = bn_kv_values(kv, layer, head, position / 2 * 2) + position % 2;
+    size_t d = kv->head_dim;
+    uint8_t *key = block->keys + p / BN_ATTN_TILE * BN_ATTN_TILE * bn_kv_key_bytes(kv) + p % BN_ATTN_TILE * 4;
+    uint8_t *pair = block->values + p / 2 * 2 * d + p % 2;
 
-    kv->key_scales[at] = 1.0f / kernels->i8_quantize(k, codes, d).scale;
+    block->key_scales[p] = 1.0f / kernels->i8_quantize(k, codes, d).scale;
     for (size_t i = 0; i < d; i++)
         key[i / 4 * BN_ATTN_TILE * 4 + i % 4] = (uint8_t)(codes[i] + 128);
-    kv->value_scales[at] = 1.0f / kernels->i8_quantize(v, codes, d).scale;
+    block->value_scales[p] = 1.0f / kernels->i8_quantize(v, codes, d).scale;
     for (size_t i = 0; i < d; i++)
         pair[2 * i] = (uint8_t)codes[i];
 }
@@ -67,11 +86,12 @@ void bn_kv_store(struct bn_kv_cache *kv, const struct bn_kernels *kernels, size_
 {
     for (size_t head = 0; head < kv->n_head_kv; head++) {
         for (size_t c = 0; c < n; c++) {
-            size_t row = (c * kv->n_head_kv + head) * kv->head_dim;
+            size_t row = (c * kv->n_head_kv + head) * kv->head_dim, at = position + c;
+            struct bn_kv_block block = bn_kv_block_at(kv, layer, head, at / BN_KV_CHUNK);
             if (kv->type == BN_KV_INT8)
-                store_int8(kv, kernels, layer, head, position + c, k + row, v + row, scratch);
+                store_int8(kv, kernels, &block, at % BN_KV_CHUNK, k + row, v + row, scratch);
             else
-                store_f16(kv, kernels, layer, head, position + c, k + row, v + row);
+                store_f16(kv, kernels, &block, at % BN_KV_CHUNK, k + row, v + row);
         }
     }
 }

@@ -10,12 +10,22 @@
 
 enum bn_kv_type { BN_KV_F16, BN_KV_INT8, BN_KV_TYPES };
 
+/* Positions whose keys and values, those of a layer's heads one behind the other, lie together: a layer is
+ * read front to back in pieces of this size, and a context takes memory as it grows. */
+enum { BN_KV_CHUNK = 256 };
+_Static_assert(BN_KV_CHUNK % BN_ATTN_TILE == 0, "a chunk is whole tiles");
+
 struct bn_kv_cache {
     enum bn_kv_type type;
     size_t n_layer, n_head_kv, head_dim;
-    size_t n_positions;               /* a multiple of BN_ATTN_TILE */
-    uint8_t *keys, *values;           /* bn_kv_side_bytes each */
-    float *key_scales, *value_scales; /* int8 only: [n_layer][n_head_kv][n_positions] */
+    size_t n_positions; /* a multiple of BN_ATTN_TILE */
+    uint8_t *memory;    /* bn_kv_bytes, 64-byte aligned: [chunk][layer][head] blocks */
+};
+
+/* A head's keys and values of a chunk. */
+struct bn_kv_block {
+    uint8_t *keys, *values;
+    float *key_scales, *value_scales; /* int8 only: [positions] */
 };
 
 /* "f16", "int8" */
@@ -41,23 +51,29 @@ static inline size_t bn_kv_scale_bytes(const struct bn_kv_cache *kv)
     return kv->type == BN_KV_INT8 ? sizeof(float) : 0;
 }
 
-/* Where a head's position stands among all layers' heads' positions. */
-static inline size_t bn_kv_at(const struct bn_kv_cache *kv, size_t layer, size_t head, size_t position)
+/* Positions that a chunk has room for: the last one may be shorter. */
+static inline size_t bn_kv_chunk_positions(const struct bn_kv_cache *kv, size_t chunk)
 {
-    return (layer * kv->n_head_kv + head) * kv->n_positions + position;
+    return bn_min_size(BN_KV_CHUNK, kv->n_positions - chunk * BN_KV_CHUNK);
 }
 
-/* A head's keys from a position on that is a multiple of BN_ATTN_TILE; its values from an even position on.
- */
-static inline uint8_t *bn_kv_keys(const struct bn_kv_cache *kv, size_t layer, size_t head, size_t position)
+/* Bytes of a block with room for so many positions. */
+static inline size_t bn_kv_block_bytes(const struct bn_kv_cache *kv, size_t n_positions)
 {
-    return kv->keys + bn_kv_at(kv, layer, head, position) * bn_kv_key_bytes(kv);
+    return bn_round_up(n_positions * bn_kv_key_bytes(kv), 64) +
+           bn_round_up(n_positions * bn_kv_value_bytes(kv), 64) +
+           2 * bn_round_up(n_positions * bn_kv_scale_bytes(kv), 64);
 }
 
-static inline uint8_t *bn_kv_values(const struct bn_kv_cache *kv, size_t layer, size_t head, size_t position)
+/* Bytes of all blocks of a layer's head. */
+static inline size_t bn_kv_head_bytes(const struct bn_kv_cache *kv)
 {
-    return kv->values + bn_kv_at(kv, layer, head, position) * bn_kv_value_bytes(kv);
+    return kv->n_positions / BN_KV_CHUNK * bn_kv_block_bytes(kv, BN_KV_CHUNK) +
+           bn_kv_block_bytes(kv, kv->n_positions % BN_KV_CHUNK);
 }
+
+/* A layer's head's block of a chunk. */
+struct bn_kv_block bn_kv_block_at(const struct bn_kv_cache *kv, size_t layer, size_t head, size_t chunk);
 
 /* Write the keys and values of all heads, k and v: [n][n_head_kv * head_dim], to layer's positions from
  * `position` on. scratch: [head_dim], used for int8. */

@@ -38,14 +38,11 @@ static void lay_out(struct bn_session *s, struct layout *l)
              n_kv = (uint64_t)m->n_head_kv * m->head_dim;
     uint64_t widest = n_q > m->n_ff ? n_q : m->n_ff;
     uint64_t n_rows = (uint64_t)m->n_layer * m->n_head_kv; /* at most 2^12 * 2^24, head_dim included */
-    uint64_t n_chunks = (s->n_ctx + BN_SESSION_CHUNK - 1) / BN_SESSION_CHUNK;
+    uint64_t n_chunks = (s->n_ctx + BN_KV_CHUNK - 1) / BN_KV_CHUNK;
     uint64_t n_group = m->n_head / m->n_head_kv, n_threads = bn_pool_threads(s->pool);
 
     widest = widest > m->n_embd ? widest : m->n_embd;
-    s->kv.keys = take(l, n_rows * bn_kv_key_bytes(&s->kv), s->kv.n_positions);
-    s->kv.values = take(l, n_rows * bn_kv_value_bytes(&s->kv), s->kv.n_positions);
-    s->kv.key_scales = take(l, n_rows * bn_kv_scale_bytes(&s->kv), s->kv.n_positions);
-    s->kv.value_scales = take(l, n_rows * bn_kv_scale_bytes(&s->kv), s->kv.n_positions);
+    s->kv.memory = take(l, n_rows, bn_kv_head_bytes(&s->kv));
     s->rope_cos = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_cos);
     s->rope_sin = take(l, (uint64_t)s->n_ctx * (m->n_rot / 2), sizeof *s->rope_sin);
     s->x = take(l, n * m->n_embd, sizeof *s->x);
@@ -74,15 +71,14 @@ static void lay_out(struct bn_session *s, struct layout *l)
     s->query_scale =
         take(l, m->n_head_kv, bn_round_up(n * n_group, BN_ATTN_QUERIES) * sizeof *s->query_scale);
     s->query_sum = take(l, m->n_head_kv, bn_round_up(n * n_group, BN_ATTN_QUERIES) * sizeof *s->query_sum);
-    s->n_scores = (size_t)m->n_head * bn_session_score_stride(s->n_ctx);
-    s->n_scores = s->n_scores > BN_SESSION_SCORES ? s->n_scores : BN_SESSION_SCORES;
-    s->scores = take(l, s->n_scores, sizeof *s->scores);
-    s->weights = take(l, s->kv.type == BN_KV_INT8 ? s->n_scores : 0, sizeof *s->weights);
-    s->weight_scale = take(l, s->kv.type == BN_KV_INT8 ? s->n_scores / BN_SESSION_CHUNK + n * m->n_head : 0,
-                           sizeof *s->weight_scale);
+    s->scores = take(l, n_threads * BN_ATTN_QUERIES, BN_SESSION_SCORE_STRIDE * sizeof *s->scores);
+    s->weights = take(l, s->kv.type == BN_KV_INT8 ? n_threads * BN_ATTN_QUERIES : 0,
+                      BN_SESSION_SCORE_STRIDE * sizeof *s->weights);
     s->gathered = take(l, n_threads * BN_ATTN_QUERIES, m->head_dim * sizeof *s->gathered);
+    s->sums = take(l, n * m->n_head, sizeof *s->sums);
     s->n_split = n_group > BN_ATTN_QUERIES ? n_group : BN_ATTN_QUERIES;
     s->parts = take(l, n_chunks * m->n_head_kv * s->n_split, m->head_dim * sizeof *s->parts);
+    s->part_sums = take(l, n_chunks * m->n_head_kv * s->n_split, sizeof *s->part_sums);
     s->logits = take(l, m->n_vocab, sizeof *s->logits);
 }
 
@@ -139,6 +135,9 @@ int bn_session_open(struct bn_session *s, const struct bn_model *model, const st
     }
     place.base = s->memory;
     lay_out(s, &place);
+    /* The cache begins the memory; chunks are filled one after the other, so that few of its huge pages are
+     * ever touched in vain. */
+    madvise(s->memory, (size_t)model->n_layer * model->n_head_kv * bn_kv_head_bytes(&s->kv), MADV_HUGEPAGE);
     bn_pool_run(pool, fill_rope, s, n_ctx, 16, (uint64_t)n_ctx * model->n_rot * 256);
     return 0;
 }

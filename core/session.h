@@ -10,10 +10,11 @@
 #include "kernels/kernels.h"
 
 enum {
-    BN_SESSION_TABLES = 8,           /* columns whose look-up tables are held at a time */
-    BN_SESSION_BATCH = 128,          /* columns of a prompt that go through the layers together */
-    BN_SESSION_SCORES = 1024 * 1024, /* attention scores held at a time, at least a position's: 4 MiB */
-    BN_SESSION_CHUNK = 256,          /* positions whose values are added up before they join the others' */
+    BN_SESSION_TABLES = 8,  /* columns whose look-up tables are held at a time */
+    BN_SESSION_BATCH = 128, /* columns of a prompt that go through the layers together */
+    /* Floats from a row of scores to the next: a chunk, and a cache line more, because rows a power of two
+     * apart would crowd into a few sets of the cache. */
+    BN_SESSION_SCORE_STRIDE = BN_KV_CHUNK + 16,
 };
 
 struct bn_session_options {
@@ -50,16 +51,16 @@ struct bn_session {
     uint8_t *tables; /* [BN_SESSION_TABLES][16 x widest input]: for look-up kernels; NULL = no such layout */
     void *packed;    /* [n_head_kv][queries / BN_ATTN_QUERIES]: a block of queries side by side,
                       * [head_dim][BN_ATTN_QUERIES] floats or [head_dim / 4][BN_ATTN_QUERIES][4] int8 */
-    float *query_scale;  /* [n_head_kv][queries]: int8 only, a product's factor */
-    int32_t *query_sum;  /* [n_head_kv][queries]: int8 only, of the codes */
-    float *scores;       /* [n_scores] */
-    int16_t *weights;    /* [n_scores]: int8 only, what the softmax made of the scores */
-    float *weight_scale; /* [n_head_kv][chunks][queries]: int8 only */
-    size_t n_scores;
-    float *gathered; /* [threads][BN_ATTN_QUERIES][head_dim] */
-    float *parts;    /* [n_head_kv][n_ctx / BN_SESSION_CHUNK][n_split][head_dim] */
-    size_t n_split;  /* queries of a key/value head up to which the chunks are spread over the threads */
-    float *logits;   /* [n_vocab] */
+    float *query_scale;           /* [n_head_kv][queries]: int8 only, a product's factor */
+    int32_t *query_sum;           /* [n_head_kv][queries]: int8 only, of the codes */
+    float *scores;                /* [threads][BN_ATTN_QUERIES][BN_SESSION_SCORE_STRIDE] */
+    int16_t *weights;             /* the same; int8 only: what the scores became */
+    float *gathered;              /* [threads][BN_ATTN_QUERIES][head_dim]: from a chunk */
+    struct bn_exp_sum *sums;      /* [n_head_kv][queries]: of the chunks so far */
+    float *parts;                 /* [chunks][n_head_kv][n_split][head_dim]: when chunks are items of work */
+    struct bn_exp_sum *part_sums; /* [chunks][n_head_kv][n_split] */
+    size_t n_split; /* queries of a key/value head up to which the chunks are spread over the threads */
+    float *logits;  /* [n_vocab] */
 
     struct bn_lm_head *lm_head; /* set after open, must outlive the session; NULL = the file's own matrix */
     uint32_t n_top; /* how many of the largest logits the caller will look at; 0 = all (default) */
@@ -86,12 +87,5 @@ void bn_session_rewind(struct bn_session *session, uint32_t n_past);
 
 /* Use another pool, of no more threads than the one that the session was opened with. */
 void bn_session_set_pool(struct bn_session *session, struct bn_pool *pool);
-
-/* Floats from a row of scores to the next: whole tiles, and a cache line more, because rows a power of two
- * apart would crowd into a few sets of the cache. */
-static inline size_t bn_session_score_stride(size_t n_positions)
-{
-    return bn_round_up(n_positions, BN_ATTN_TILE) + 16;
-}
 
 #endif

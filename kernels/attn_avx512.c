@@ -4,7 +4,11 @@
 #include "kernels/attn.h"
 #include "kernels/avx512.h"
 
-enum { AHEAD_BYTES = 4096 }; /* how far the keys, one sequential stream, are fetched ahead */
+enum {
+    AHEAD_BYTES = 4096,        /* how far the keys, one sequential stream, are fetched ahead */
+    VALUES_AHEAD_BYTES = 6144, /* … and the values */
+    VALUE_VECS = 4,            /* of dimensions that are done together, at most */
+};
 
 /* ---- scores ---- */
 
@@ -64,81 +68,91 @@ void f16_attn_scores_avx512(const float *q, size_t n_q, const uint16_t *k, float
 
 /* ---- values ---- */
 
-/* What the lanes of 32 dimensions from one on are: all of them, or as many as there are left. */
-struct lanes {
-    __mmask16 low, high;
-};
-
-/* out[j][0 … 31] (+)= sum_p a[j][p] * v[p][0 … 31]; the values behind these positions are fetched ahead. */
+/* out[j][i] (+)= sum_p a[j][p] * v[p][i] for the `left` dimensions that are left, 16 * n_vecs at most; whole:
+ * so many there are. *ahead goes along a later tile, as far as this call reads of its own: all columns of a
+ * tile together fetch as much as they use, one line after the other. */
 BN_INLINE void value_queries(const float *a, size_t lda, const uint16_t *v, float *out, size_t n_pos,
-                             size_t d, struct lanes lanes, int first, const size_t n)
+                             size_t d, size_t left, const char **ahead, int first, const size_t n,
+                             const size_t n_vecs, const int whole)
 {
-    __m512 low[BN_ATTN_QUERIES], high[BN_ATTN_QUERIES];
+    __m512 sum[BN_ATTN_QUERIES][VALUE_VECS];
+    __mmask16 lanes[VALUE_VECS];
 
     BN_UNROLL
-    for (size_t j = 0; j < n; j++)
-        low[j] = high[j] = _mm512_setzero_ps();
-    for (size_t p = 0; p < n_pos; p++, v += d) {
-        const __m512 v_low = load_f16x16(v, lanes.low), v_high = load_f16x16(v + 16, lanes.high);
+    for (size_t i = 0; i < n_vecs; i++)
+        lanes[i] = whole ? (__mmask16)0xffff : left > 16 * i ? lanes16(left - 16 * i) : (__mmask16)0;
+    BN_UNROLL
+    for (size_t i = 0; i < n * n_vecs; i++)
+        sum[i / n_vecs][i % n_vecs] = _mm512_setzero_ps();
+    for (size_t p = 0; p < n_pos; p++, v += d, *ahead += 32 * n_vecs) {
+        __m512 x[VALUE_VECS];
 
-        _mm_prefetch((const char *)(v + BN_ATTN_TILE * d), _MM_HINT_T0);
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i++)
+            x[i] = load_f16x16(v + 16 * i, lanes[i]);
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i += 2)
+            _mm_prefetch(*ahead + 32 * i, _MM_HINT_T0);
         BN_UNROLL
         for (size_t j = 0; j < n; j++) {
             const __m512 aj = _mm512_set1_ps(a[j * lda + p]);
 
-            low[j] = _mm512_fmadd_ps(v_low, aj, low[j]);
-            high[j] = _mm512_fmadd_ps(v_high, aj, high[j]);
+            BN_UNROLL
+            for (size_t i = 0; i < n_vecs; i++)
+                sum[j][i] = _mm512_fmadd_ps(x[i], aj, sum[j][i]);
         }
     }
     BN_UNROLL
     for (size_t j = 0; j < n; j++) {
-        float *o = out + j * d;
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i++) {
+            float *o = out + j * d + 16 * i;
 
-        if (!first) {
-            low[j] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.low, o), low[j]);
-            high[j] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.high, o + 16), high[j]);
+            if (!first)
+                sum[j][i] = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes[i], o), sum[j][i]);
+            _mm512_mask_storeu_ps(o, lanes[i], sum[j][i]);
         }
-        _mm512_mask_storeu_ps(o, lanes.low, low[j]);
-        _mm512_mask_storeu_ps(o + 16, lanes.high, high[j]);
     }
 }
 
-BN_INLINE void value_block(const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out,
-                           size_t n_pos, size_t d, struct lanes lanes, int first)
+/* All dimensions of a tile, for n queries whose sums of n_vecs vectors fit the registers. */
+BN_INLINE void value_tile(const float *a, size_t lda, const uint16_t *v, float *out, size_t n_pos, size_t d,
+                          int first, const size_t n, const size_t n_vecs)
 {
-    if (n_q == 8) {
-        value_queries(a, lda, v, out, n_pos, d, lanes, first, 8);
-        return;
-    }
-    if (n_q >= 4) {
-        value_queries(a, lda, v, out, n_pos, d, lanes, first, 4);
-        a += 4 * lda;
-        out += 4 * d;
-    }
-    if (n_q % 4 == 3)
-        value_queries(a, lda, v, out, n_pos, d, lanes, first, 3);
-    else if (n_q % 4 == 2)
-        value_queries(a, lda, v, out, n_pos, d, lanes, first, 2);
-    else if (n_q % 4 == 1)
-        value_queries(a, lda, v, out, n_pos, d, lanes, first, 1);
+    const char *ahead = (const char *)v + VALUES_AHEAD_BYTES;
+    size_t i = 0;
+
+    for (; i + 16 * n_vecs <= d; i += 16 * n_vecs)
+        value_queries(a, lda, v + i, out + i, n_pos, d, d - i, &ahead, first, n, n_vecs, 1);
+    for (; i < d; i += 32)
+        value_queries(a, lda, v + i, out + i, n_pos, d, d - i, &ahead, first, n, 2, 0);
+}
+
+BN_INLINE void value_tiles(const float *a, size_t lda, const uint16_t *v, float *out, size_t n_pos, size_t d,
+                           const size_t n, const size_t n_vecs)
+{
+    for (size_t p = 0; p < n_pos; p += BN_ATTN_TILE)
+        value_tile(a + p, lda, v + p * d, out, n_pos - p < BN_ATTN_TILE ? n_pos - p : BN_ATTN_TILE, d, p == 0,
+                   n, n_vecs);
 }
 
 /* A tile of positions is small enough to stay in the first cache while its dimensions are gone through. */
 void f16_attn_values_avx512(const float *a, size_t lda, size_t n_q, const uint16_t *v, float *out,
                             size_t n_pos, size_t d)
 {
-    const struct lanes all = {0xffff, 0xffff};
-
-    for (size_t p = 0; p < n_pos; p += BN_ATTN_TILE) {
-        const size_t n_tile = n_pos - p < BN_ATTN_TILE ? n_pos - p : BN_ATTN_TILE;
-        size_t i = 0;
-
-        for (; i + 32 <= d; i += 32)
-            value_block(a + p, lda, n_q, v + p * d + i, out + i, n_tile, d, all, p == 0);
-        if (i < d) {
-            const struct lanes rest = {lanes16(d - i), d - i > 16 ? lanes16(d - i - 16) : 0};
-
-            value_block(a + p, lda, n_q, v + p * d + i, out + i, n_tile, d, rest, p == 0);
-        }
+    if (n_q == 8) {
+        value_tiles(a, lda, v, out, n_pos, d, 8, 2);
+        return;
     }
+    if (n_q >= 4) {
+        value_tiles(a, lda, v, out, n_pos, d, 4, 4);
+        a += 4 * lda;
+        out += 4 * d;
+    }
+    if (n_q % 4 == 3)
+        value_tiles(a, lda, v, out, n_pos, d, 3, 4);
+    else if (n_q % 4 == 2)
+        value_tiles(a, lda, v, out, n_pos, d, 2, 4);
+    else if (n_q % 4 == 1)
+        value_tiles(a, lda, v, out, n_pos, d, 1, 4);
 }

@@ -79,23 +79,16 @@ void i8_attn_scores_avx2(const int8_t *q, const float *q_scale, const int32_t *q
 
 /* ---- weights ---- */
 
-float i8_attn_weights_avx2(const float *a, const float *v_scale, int16_t *w, size_t n)
+void i8_attn_weights_avx2(const float *a, float max, int16_t *w, size_t n)
 {
-    __m256 largest = _mm256_setzero_ps(), to_code;
-    float max;
+    const __m256 to_code = _mm256_set1_ps(max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f);
 
-    for (size_t p = 0; p < n; p += 8)
-        largest = _mm256_max_ps(_mm256_mul_ps(load8(a + p, n - p), load8(v_scale + p, n - p)), largest);
-    max = max8(largest);
-    to_code = _mm256_set1_ps(max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f);
     for (size_t p = 0; p < n; p += 8) {
-        __m256 v = _mm256_mul_ps(load8(a + p, n - p), load8(v_scale + p, n - p));
-        __m256i codes = _mm256_cvtps_epi32(_mm256_mul_ps(v, to_code));
+        __m256i codes = _mm256_cvtps_epi32(_mm256_mul_ps(load8(a + p, n - p), to_code));
         __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
 
         memcpy(w + p, &words, (n - p < 8 ? n - p : 8) * sizeof *w);
     }
-    return max / 32767.0f;
 }
 
 /* ---- values ---- */

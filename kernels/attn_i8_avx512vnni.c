@@ -6,7 +6,11 @@
 #include "kernels/attn.h"
 #include "kernels/avx512.h"
 
-enum { AHEAD_BYTES = 4096 }; /* how far the keys, one sequential stream, are fetched ahead */
+enum {
+    AHEAD_BYTES = 4096,        /* how far the keys, one sequential stream, are fetched ahead */
+    VALUES_AHEAD_BYTES = 6144, /* … and the values */
+    VALUE_VECS = 4,            /* of dimensions that are done together, at most */
+};
 
 /* Sixteen sums. Not __m512i, whose lanes gcc takes for 64 bits wide: it would copy every sum before and after
  * it is added to. */
@@ -89,129 +93,110 @@ void i8_attn_scores_avx512vnni(const int8_t *q, const float *q_scale, const int3
 
 /* ---- weights ---- */
 
-BN_INLINE __m512 weights(const float *a, const float *v_scale, __mmask16 lanes)
+BN_INLINE void store_weights(const float *a, int16_t *w, __m512 to_code, __mmask16 lanes)
 {
-    return _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, a), _mm512_maskz_loadu_ps(lanes, v_scale));
+    const __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, a), to_code));
+
+    _mm256_mask_storeu_epi16(w, lanes, _mm512_cvtepi32_epi16(codes));
 }
 
-BN_INLINE float largest_weight(const float *a, const float *v_scale, size_t n)
+void i8_attn_weights_avx512vnni(const float *a, float max, int16_t *w, size_t n)
 {
-    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
-    size_t p = 0;
-
-    for (; p + 32 <= n; p += 32) {
-        even = _mm512_max_ps(weights(a + p, v_scale + p, 0xffff), even);
-        odd = _mm512_max_ps(weights(a + p + 16, v_scale + p + 16, 0xffff), odd);
-    }
-    for (; p < n; p += 16)
-        even = _mm512_max_ps(weights(a + p, v_scale + p, lanes16(n - p)), even);
-    return _mm512_reduce_max_ps(_mm512_max_ps(even, odd));
-}
-
-BN_INLINE void store_weights(const float *a, const float *v_scale, int16_t *w, __m512 to_code,
-                             __mmask16 lanes)
-{
-    const __m512 codes = _mm512_mul_ps(weights(a, v_scale, lanes), to_code);
-
-    _mm256_mask_storeu_epi16(w, lanes, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(codes)));
-}
-
-float i8_attn_weights_avx512vnni(const float *a, const float *v_scale, int16_t *w, size_t n)
-{
-    const float max = largest_weight(a, v_scale, n);
     const __m512 to_code = _mm512_set1_ps(max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f);
     size_t p = 0;
 
     for (; p + 16 <= n; p += 16)
-        store_weights(a + p, v_scale + p, w + p, to_code, 0xffff);
+        store_weights(a + p, w + p, to_code, 0xffff);
     if (p < n)
-        store_weights(a + p, v_scale + p, w + p, to_code, lanes16(n - p));
-    return max / 32767.0f;
+        store_weights(a + p, w + p, to_code, lanes16(n - p));
 }
 
 /* ---- values ---- */
 
-/* What the lanes of 32 dimensions from one on are: all of them, or as many as there are left. */
-struct lanes {
-    __mmask16 low, high;
-};
-
-BN_INLINE __m512i load_pairs(const int8_t *v, __mmask16 lanes)
-{
-    return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi16(lanes, v));
-}
-
-/* Thirty-two dimensions; the values behind these pairs are fetched ahead. */
+/* The sums of the `left` dimensions that are left, 16 * n_vecs at most; whole: so many there are. *ahead: see
+ * attn_avx512.c. */
 BN_INLINE void value_queries(const int16_t *w, size_t ldw, const int8_t *v, float *out, size_t n_pairs,
-                             size_t d, struct lanes lanes, int first, const size_t n)
+                             size_t d, size_t left, const char **ahead, int first, const size_t n,
+                             const size_t n_vecs, const int whole)
 {
-    sums low[BN_ATTN_QUERIES], high[BN_ATTN_QUERIES];
+    sums sum[BN_ATTN_QUERIES][VALUE_VECS];
+    __mmask16 lanes[VALUE_VECS];
 
     BN_UNROLL
-    for (size_t j = 0; j < n; j++)
-        low[j] = high[j] = (sums){0};
-    for (size_t p = 0; p < n_pairs; p++, v += 2 * d) {
-        const __m512i v_low = load_pairs(v, lanes.low), v_high = load_pairs(v + 32, lanes.high);
+    for (size_t i = 0; i < n_vecs; i++)
+        lanes[i] = whole ? (__mmask16)0xffff : left > 16 * i ? lanes16(left - 16 * i) : (__mmask16)0;
+    BN_UNROLL
+    for (size_t i = 0; i < n * n_vecs; i++)
+        sum[i / n_vecs][i % n_vecs] = (sums){0};
+    for (size_t p = 0; p < n_pairs; p++, v += 2 * d, *ahead += 32 * n_vecs) {
+        __m512i x[VALUE_VECS];
 
-        _mm_prefetch((const char *)(v + BN_ATTN_PAIRS * 2 * d), _MM_HINT_T0);
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i++)
+            x[i] = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi16(lanes[i], v + 32 * i));
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i += 2)
+            _mm_prefetch(*ahead + 32 * i, _MM_HINT_T0);
         BN_UNROLL
         for (size_t j = 0; j < n; j++) {
             const __m512i wj = spread(w + j * ldw + 2 * p);
 
-            low[j] = (sums)_mm512_dpwssd_epi32((__m512i)low[j], v_low, wj);
-            high[j] = (sums)_mm512_dpwssd_epi32((__m512i)high[j], v_high, wj);
+            BN_UNROLL
+            for (size_t i = 0; i < n_vecs; i++)
+                sum[j][i] = (sums)_mm512_dpwssd_epi32((__m512i)sum[j][i], x[i], wj);
         }
     }
     BN_UNROLL
     for (size_t j = 0; j < n; j++) {
-        __m512 sum_low = _mm512_cvtepi32_ps((__m512i)low[j]), sum_high = _mm512_cvtepi32_ps((__m512i)high[j]);
-        float *o = out + j * d;
+        BN_UNROLL
+        for (size_t i = 0; i < n_vecs; i++) {
+            __m512 total = _mm512_cvtepi32_ps((__m512i)sum[j][i]);
+            float *o = out + j * d + 16 * i;
 
-        if (!first) {
-            sum_low = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.low, o), sum_low);
-            sum_high = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes.high, o + 16), sum_high);
+            if (!first)
+                total = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes[i], o), total);
+            _mm512_mask_storeu_ps(o, lanes[i], total);
         }
-        _mm512_mask_storeu_ps(o, lanes.low, sum_low);
-        _mm512_mask_storeu_ps(o + 16, lanes.high, sum_high);
     }
 }
 
-BN_INLINE void value_block(const int16_t *w, size_t ldw, size_t n_q, const int8_t *v, float *out,
-                           size_t n_pairs, size_t d, struct lanes lanes, int first)
+/* All dimensions of BN_ATTN_PAIRS pairs, for n queries whose sums of n_vecs vectors fit the registers. */
+BN_INLINE void value_tile(const int16_t *w, size_t ldw, const int8_t *v, float *out, size_t n_pairs, size_t d,
+                          int first, const size_t n, const size_t n_vecs)
 {
-    size_t j = 0;
+    const char *ahead = (const char *)v + VALUES_AHEAD_BYTES;
+    size_t i = 0;
 
-    if (n_q == 8) {
-        value_queries(w, ldw, v, out, n_pairs, d, lanes, first, 8);
-        return;
-    }
-    if (n_q >= 4) {
-        value_queries(w, ldw, v, out, n_pairs, d, lanes, first, 4);
-        j = 4;
-    }
-    for (; j < n_q; j++)
-        value_queries(w + j * ldw, ldw, v, out + j * d, n_pairs, d, lanes, first, 1);
+    for (; i + 16 * n_vecs <= d; i += 16 * n_vecs)
+        value_queries(w, ldw, v + 2 * i, out + i, n_pairs, d, d - i, &ahead, first, n, n_vecs, 1);
+    for (; i < d; i += 32)
+        value_queries(w, ldw, v + 2 * i, out + i, n_pairs, d, d - i, &ahead, first, n, 2, 0);
+}
+
+BN_INLINE void value_tiles(const int16_t *w, size_t ldw, const int8_t *v, float *out, size_t n_pairs,
+                           size_t d, const size_t n, const size_t n_vecs)
+{
+    for (size_t p = 0; p < n_pairs; p += BN_ATTN_PAIRS)
+        value_tile(w + 2 * p, ldw, v + 2 * p * d, out,
+                   n_pairs - p < BN_ATTN_PAIRS ? n_pairs - p : BN_ATTN_PAIRS, d, p == 0, n, n_vecs);
 }
 
 /* BN_ATTN_PAIRS of them are few enough to stay in the first cache while their dimensions are gone through. */
 void i8_attn_values_avx512vnni(const int16_t *w, size_t ldw, const float *w_scale, size_t n_q,
                                const int8_t *v, float *out, size_t n_pairs, size_t d)
 {
-    const struct lanes all = {0xffff, 0xffff};
+    size_t j = 0;
 
-    for (size_t p = 0; p < n_pairs; p += BN_ATTN_PAIRS) {
-        const size_t n = n_pairs - p < BN_ATTN_PAIRS ? n_pairs - p : BN_ATTN_PAIRS;
-        size_t i = 0;
-
-        for (; i + 32 <= d; i += 32)
-            value_block(w + 2 * p, ldw, n_q, v + 2 * (p * d + i), out + i, n, d, all, p == 0);
-        if (i < d) {
-            const struct lanes rest = {lanes16(d - i), d - i > 16 ? lanes16(d - i - 16) : 0};
-
-            value_block(w + 2 * p, ldw, n_q, v + 2 * (p * d + i), out + i, n, d, rest, p == 0);
-        }
+    if (n_q == 8) {
+        value_tiles(w, ldw, v, out, n_pairs, d, 8, 2);
+        j = 8;
+    } else if (n_q >= 4) {
+        value_tiles(w, ldw, v, out, n_pairs, d, 4, 4);
+        j = 4;
     }
-    for (size_t j = 0; j < n_q; j++, out += d) {
+    for (; j < n_q; j++)
+        value_tiles(w + j * ldw, ldw, v, out + j * d, n_pairs, d, 1, 4);
+    for (j = 0; j < n_q; j++, out += d) {
         const __m512 scale = _mm512_set1_ps(w_scale[j]);
 
         for (size_t i = 0; i < d; i += 16) {

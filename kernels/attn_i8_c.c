@@ -24,16 +24,12 @@ void i8_attn_scores_c(const int8_t *q, const float *q_scale, const int32_t *q_su
     }
 }
 
-float i8_attn_weights_c(const float *a, const float *v_scale, int16_t *w, size_t n)
+void i8_attn_weights_c(const float *a, float max, int16_t *w, size_t n)
 {
-    float max = 0.0f, to_code;
+    const float to_code = max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f;
 
     for (size_t p = 0; p < n; p++)
-        max = a[p] * v_scale[p] > max ? a[p] * v_scale[p] : max;
-    to_code = max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f;
-    for (size_t p = 0; p < n; p++)
-        w[p] = (int16_t)rintf(a[p] * v_scale[p] * to_code);
-    return max / 32767.0f;
+        w[p] = (int16_t)rintf(a[p] * to_code);
 }
 
 void i8_attn_values_c(const int16_t *w, size_t ldw, const float *w_scale, size_t n_q, const int8_t *v,

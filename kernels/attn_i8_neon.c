@@ -18,26 +18,15 @@ void i8_attn_scores_neon(const int8_t *q, const float *q_scale, const int32_t *q
 
 /* ---- weights ---- */
 
-BN_INLINE float32x4_t weights(const float *a, const float *v_scale, size_t p, size_t left)
+void i8_attn_weights_neon(const float *a, float max, int16_t *w, size_t n)
 {
-    return vmulq_f32(load4(a + p, left), load4(v_scale + p, left));
-}
+    const float to_code = max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f;
 
-float i8_attn_weights_neon(const float *a, const float *v_scale, int16_t *w, size_t n)
-{
-    float32x4_t largest = vdupq_n_f32(0.0f), to_code;
-    float max;
-
-    for (size_t p = 0; p < n; p += 4)
-        largest = vmaxnmq_f32(weights(a, v_scale, p, n - p), largest);
-    max = vmaxnmvq_f32(largest);
-    to_code = vdupq_n_f32(max > BN_ATTN_LEAST_WEIGHT ? 32767.0f / max : 0.0f);
     for (size_t p = 0; p < n; p += 4) {
-        const int32x4_t codes = vcvtnq_s32_f32(vmulq_f32(weights(a, v_scale, p, n - p), to_code));
+        const int32x4_t codes = vcvtnq_s32_f32(vmulq_n_f32(load4(a + p, n - p), to_code));
 
         store4_16bit((uint16_t *)w + p, n - p, vreinterpret_u16_s16(vqmovn_s32(codes)));
     }
-    return max / 32767.0f;
 }
 
 /* ---- values ---- */

@@ -58,7 +58,8 @@ void bn_kernels_init_avx512(struct bn_kernels *kernels)
     BN_USE(f32_rope_norm, avx512);
     BN_USE(f16_attn_scores, avx512);
     BN_USE(f16_attn_values, avx512);
-    BN_USE(f32_softmax, avx512);
+    BN_USE(f32_exp_sum, avx512);
+    BN_USE(f32_join, avx512);
     BN_USE(f32_argmax, avx512);
 }
 
@@ -132,7 +133,8 @@ void bn_kernels_init_neon(struct bn_kernels *kernels)
     BN_USE(i8_attn_scores, neon);
     BN_USE(i8_attn_weights, neon);
     BN_USE(i8_attn_values, neon);
-    BN_USE(f32_softmax, neon);
+    BN_USE(f32_exp_sum, neon);
+    BN_USE(f32_join, neon);
     BN_USE(f32_argmax, neon);
 }
 

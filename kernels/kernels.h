@@ -22,6 +22,11 @@ struct bn_screen_row {
     float error[3]; /* |w - its approximation| after the planes high, mid, low; rounded up */
 };
 
+/* Of some numbers x: the largest, and the sum of all exp(x - max). largest: of what they became. */
+struct bn_exp_sum {
+    float max, sum, largest;
+};
+
 /* How far a logit may lie from its approximation: |x| and the like, see core/screen.h. */
 struct bn_screen_bound {
     float per_error, per_norm, per_scale;
@@ -160,19 +165,22 @@ struct bn_screen_bound {
     X(i8_attn_scores, void,                                                                                  \
       (const int8_t *q, const float *q_scale, const int32_t *q_sum, size_t n_q, const uint8_t *k,            \
        const float *k_scale, float *s, size_t lds, size_t n_tiles, size_t d))                                \
-    /* Weights to 16 bits: w[p] = round half to even of (a[p] * v_scale[p]) * (32767 / max), all in f32, max \
-     * the largest a[p] * v_scale[p]; 0 where max <= BN_ATTN_LEAST_WEIGHT. Returns max / 32767. a >= 0.      \
-     * Exact. */                                                                                             \
-    X(i8_attn_weights, float, (const float *a, const float *v_scale, int16_t *w, size_t n))                  \
+    /* Weights to 16 bits: w[p] = round half to even of a[p] * (32767 / max), all in f32; 0 where            \
+     * max <= BN_ATTN_LEAST_WEIGHT. 0 <= a[p] <= max. Exact. */                                              \
+    X(i8_attn_weights, void, (const float *a, float max, int16_t *w, size_t n))                              \
     /* out[j][i] = sum_p w[j][p] * v[p][i] * w_scale[j] over n_pairs (1 or more) pairs of positions: integer \
      * sums of 32 pairs, these in f32 in their order, then scaled. w: rows ldw apart; v: [n_pairs][d][2];    \
      * out: [n_q][d]. Exact. */                                                                              \
     X(i8_attn_values, void,                                                                                  \
       (const int16_t *w, size_t ldw, const float *w_scale, size_t n_q, const int8_t *v, float *out,          \
        size_t n_pairs, size_t d))                                                                            \
-    /* In place: s = exp(s - max) / sum, the difference in f32. |error| <= 2^-19 * s + 2^-148.               \
-     * n >= 1; finite input. */                                                                              \
-    X(f32_softmax, void, (float *s, size_t n))                                                               \
+    /* In place: s = exp(s - max) * scale, the difference x in f32; |error| <= ((|x| + 16) * 2^-24 * exp(x)  \
+     * + 2^-90) * scale, and no subnormal number from x below -64. scale: [n], none negative, or NULL: 1.    \
+     * Returns their largest, max, and the sum of the exponentials, |error| <= 2^-18 * sum. n >= 1 and at    \
+     * most 65536; finite input. */                                                                          \
+    X(f32_exp_sum, struct bn_exp_sum, (float *s, const float *scale, size_t n))                              \
+    /* x = x * a + y * b, a rounding an operation; a = 0: x is not read. Exact. */                           \
+    X(f32_join, void, (float *x, float a, const float *y, float b, size_t n))                                \
     /* Index of the largest value, the lowest index on ties; NaN never wins; n >= 1. Exact. */               \
     X(f32_argmax, size_t, (const float *x, size_t n))                                                        \
     BN_KERNEL_BLOCK_SLOTS(X) /* ggml's block formats */

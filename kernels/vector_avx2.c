@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Norm, addition, activations, softmax and argmax over one vector, 8 values at a time. */
+ * Norm, addition, activations, exponentials and argmax over one vector, 8 values at a time. */
+#include "kernels/attn.h"
 #include "kernels/avx2.h"
 
 #include <math.h>
@@ -60,24 +61,40 @@ BN_INLINE float largest(const float *x, size_t n)
     return m;
 }
 
-void f32_softmax_avx2(float *s, size_t n)
+struct bn_exp_sum f32_exp_sum_avx2(float *s, const float *scale, size_t n)
 {
-    const __m256 max = _mm256_set1_ps(largest(s, n));
+    const float most = largest(s, n);
+    const __m256 max = _mm256_set1_ps(most), least = _mm256_set1_ps(BN_ATTN_LEAST_EXPONENT);
     __m256d even = _mm256_setzero_pd(), odd = _mm256_setzero_pd();
-    __m256 factor;
+    __m256 most_of_all = _mm256_setzero_ps();
 
     for (size_t i = 0; i < n; i += 8) {
-        __m256 e = exp_negative(_mm256_sub_ps(load8(s + i, n - i), max));
+        const __m256 x = _mm256_sub_ps(load8(s + i, n - i), max);
+        __m256 e = _mm256_and_ps(exp_negative(x), _mm256_cmp_ps(x, least, _CMP_GE_OQ));
 
         if (n - i < 8)
             e = _mm256_and_ps(e, _mm256_castsi256_ps(lanes8(n - i)));
-        store8(s + i, n - i, e);
         even = _mm256_add_pd(even, low_double(e));
         odd = _mm256_add_pd(odd, high_double(e));
+        if (scale)
+            e = _mm256_mul_ps(e, load8(scale + i, n - i));
+        most_of_all = _mm256_max_ps(most_of_all, e);
+        store8(s + i, n - i, e);
     }
-    factor = _mm256_set1_ps((float)(1.0 / sum4_double(_mm256_add_pd(even, odd))));
-    for (size_t i = 0; i < n; i += 8)
-        store8(s + i, n - i, _mm256_mul_ps(load8(s + i, n - i), factor));
+    return (struct bn_exp_sum){most, (float)sum4_double(_mm256_add_pd(even, odd)), max8(most_of_all)};
+}
+
+void f32_join_avx2(float *x, float a, const float *y, float b, size_t n)
+{
+    const __m256 of_x = _mm256_set1_ps(a), of_y = _mm256_set1_ps(b);
+
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 v = _mm256_mul_ps(load8(y + i, n - i), of_y);
+
+        if (a != 0.0f)
+            v = _mm256_add_ps(_mm256_mul_ps(load8(x + i, n - i), of_x), v);
+        store8(x + i, n - i, v);
+    }
 }
 
 /* First what the largest value is, then where it first stands. */

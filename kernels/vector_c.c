@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Norm, addition, activations, softmax and argmax over one vector, the definition. */
+ * Norm, addition, activations, exponentials and argmax over one vector, the definition. */
+#include "kernels/attn.h"
 #include "kernels/isa.h"
 
 #include <math.h>
@@ -42,20 +43,27 @@ void f32_silu_mul_c(const float *g, const float *u, float *out, size_t n)
     }
 }
 
-void f32_softmax_c(float *s, size_t n)
+struct bn_exp_sum f32_exp_sum_c(float *s, const float *scale, size_t n)
 {
-    float max = s[0], factor;
+    float max = s[0], largest = 0.0f;
     double sum = 0.0;
 
     for (size_t i = 1; i < n; i++)
         max = s[i] > max ? s[i] : max;
     for (size_t i = 0; i < n; i++) {
-        s[i] = expf(s[i] - max);
-        sum += s[i];
+        float e = s[i] - max < BN_ATTN_LEAST_EXPONENT ? 0.0f : expf(s[i] - max);
+
+        sum += e;
+        s[i] = scale ? e * scale[i] : e;
+        largest = s[i] > largest ? s[i] : largest;
     }
-    factor = (float)(1.0 / sum);
+    return (struct bn_exp_sum){max, (float)sum, largest};
+}
+
+void f32_join_c(float *x, float a, const float *y, float b, size_t n)
+{
     for (size_t i = 0; i < n; i++)
-        s[i] *= factor;
+        x[i] = a == 0.0f ? y[i] * b : x[i] * a + y[i] * b;
 }
 
 size_t f32_argmax_c(const float *x, size_t n)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Norm, addition, activations, softmax and argmax over one vector, 4 values at a time. */
+ * Norm, addition, activations, exponentials and argmax over one vector, 4 values at a time. */
+#include "kernels/attn.h"
 #include "kernels/neon.h"
 
 void f32_rmsnorm_neon(const float *x, const float *g, float *y, size_t n, float eps)
@@ -75,24 +76,40 @@ BN_INLINE uint32x4_t lanes4(size_t left)
     return vcltq_u32(vld1q_u32(index), vdupq_n_u32(left < 4 ? (uint32_t)left : 4));
 }
 
-void f32_softmax_neon(float *s, size_t n)
+struct bn_exp_sum f32_exp_sum_neon(float *s, const float *scale, size_t n)
 {
-    const float32x4_t max = vdupq_n_f32(largest(s, n));
+    const float most = largest(s, n);
+    const float32x4_t max = vdupq_n_f32(most), least = vdupq_n_f32(BN_ATTN_LEAST_EXPONENT);
     float64x2_t low = vdupq_n_f64(0.0), high = low;
-    float32x4_t factor;
+    float32x4_t most_of_all = vdupq_n_f32(0.0f);
 
     for (size_t i = 0; i < n; i += 4) {
-        float32x4_t e = exp_negative(vsubq_f32(load4(s + i, n - i), max));
+        const float32x4_t x = vsubq_f32(load4(s + i, n - i), max);
+        uint32x4_t taken = vcgeq_f32(x, least);
+        float32x4_t e;
 
         if (n - i < 4)
-            e = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(e), lanes4(n - i)));
-        store4(s + i, n - i, e);
+            taken = vandq_u32(taken, lanes4(n - i));
+        e = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(exp_negative(x)), taken));
         low = vaddq_f64(low, low_double(e));
         high = vaddq_f64(high, vcvt_high_f64_f32(e));
+        if (scale)
+            e = vmulq_f32(e, load4(scale + i, n - i));
+        most_of_all = vmaxq_f32(most_of_all, e);
+        store4(s + i, n - i, e);
     }
-    factor = vdupq_n_f32((float)(1.0 / vaddvq_f64(vaddq_f64(low, high))));
-    for (size_t i = 0; i < n; i += 4)
-        store4(s + i, n - i, vmulq_f32(load4(s + i, n - i), factor));
+    return (struct bn_exp_sum){most, (float)vaddvq_f64(vaddq_f64(low, high)), vmaxvq_f32(most_of_all)};
+}
+
+void f32_join_neon(float *x, float a, const float *y, float b, size_t n)
+{
+    for (size_t i = 0; i < n; i += 4) {
+        float32x4_t v = vmulq_n_f32(load4(y + i, n - i), b);
+
+        if (a != 0.0f)
+            v = vaddq_f32(vmulq_n_f32(load4(x + i, n - i), a), v);
+        store4(x + i, n - i, v);
+    }
 }
 
 /* First what the largest value is, then where it first stands. */

@@ -72,7 +72,8 @@ static const struct shape shapes[] = {
     {BN_KERNEL_f16_attn_values, 256, 128, 4},    {BN_KERNEL_f16_attn_values, 256, 128, 8},
     {BN_KERNEL_i8_attn_scores, 256, 128, 4},     {BN_KERNEL_i8_attn_scores, 256, 128, 8},
     {BN_KERNEL_i8_attn_weights, 1, 256, 1},      {BN_KERNEL_i8_attn_values, 256, 128, 4},
-    {BN_KERNEL_i8_attn_values, 256, 128, 8},     {BN_KERNEL_f32_softmax, 1, 512, 1},
+    {BN_KERNEL_i8_attn_values, 256, 128, 8},     {BN_KERNEL_f32_exp_sum, 1, 256, 1},
+    {BN_KERNEL_f32_exp_sum, 1, 32, 1},           {BN_KERNEL_f32_join, 1, 128, 1},
     {BN_KERNEL_f32_argmax, 1, 128256, 1},        {BN_KERNEL_q8_0_quantize, 1, 2560, 1},
     {BN_KERNEL_q8_k_quantize, 1, 2560, 1},       {BN_KERNEL_q8_0_gemv, 2560, 2560, 1},
     {BN_KERNEL_q8_0_gemm, 2560, 2560, 2},        {BN_KERNEL_q8_0_gemm, 2560, 2560, 64},
@@ -163,9 +164,9 @@ static double bytes_moved(const struct shape *s)
     case BN_KERNEL_bf16_to_f32:
         return 6.0 * (double)s->k;
     case BN_KERNEL_i8_attn_weights:
-        return 10.0 * (double)s->k;
+        return 6.0 * (double)s->k;
     case BN_KERNEL_i32_scale:
-    case BN_KERNEL_f32_softmax:
+    case BN_KERNEL_f32_exp_sum:
         return 8.0 * (double)s->k;
     case BN_KERNEL_screen_encode:
         return 5.0 * (double)s->k;
@@ -179,6 +180,7 @@ static double bytes_moved(const struct shape *s)
     case BN_KERNEL_f32_rope_norm:
     case BN_KERNEL_f32_rmsnorm:
     case BN_KERNEL_f32_add:
+    case BN_KERNEL_f32_join:
     case BN_KERNEL_f32_relu2_mul:
     case BN_KERNEL_f32_silu_mul:
         return 12.0 * (double)s->k;
@@ -319,6 +321,9 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
     case BN_KERNEL_f32_add:
         f->f32_add(o->y, o->x, n);
         break;
+    case BN_KERNEL_f32_join:
+        f->f32_join(o->y, 0.5f, o->x, 0.5f, n);
+        break;
     case BN_KERNEL_f32_relu2_mul:
         f->f32_relu2_mul(o->x, o->x, o->y, n);
         break;
@@ -342,15 +347,15 @@ static void call(const struct bn_kernels *f, const struct shape *s, struct opera
         f->i8_attn_scores(o->q, o->x, o->sums, s->n_cols, w, o->x, o->y, rows + 16, rows / BN_ATTN_TILE, n);
         break;
     case BN_KERNEL_i8_attn_weights:
-        f->i8_attn_weights(o->x, o->x, (int16_t *)(void *)o->y, n);
+        f->i8_attn_weights(o->x, 1.0f, (int16_t *)(void *)o->y, n);
         break;
     case BN_KERNEL_i8_attn_values:
         f->i8_attn_values((const int16_t *)(const void *)o->halves, rows + 16, o->x, s->n_cols,
                           (const int8_t *)w, o->y, rows / 2, n);
         break;
-    case BN_KERNEL_f32_softmax:
+    case BN_KERNEL_f32_exp_sum:
         memcpy(o->y, o->x, n * sizeof *o->y);
-        f->f32_softmax(o->y, n);
+        f->f32_exp_sum(o->y, NULL, n);
         break;
     case BN_KERNEL_f32_argmax:
         f->f32_argmax(o->x, n);

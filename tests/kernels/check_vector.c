@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * checkkernel: norm, addition, activations, softmax, argmax and RoPE. */
+ * checkkernel: norm, addition, activations, exponentials, argmax and RoPE. */
+#include "kernels/attn.h"
 #include "tests/kernels/checkkernel.h"
 
 #include <math.h>
@@ -143,32 +144,78 @@ void check_f32_silu_mul(struct check *c)
     }
 }
 
-void check_f32_softmax(struct check *c)
+static void check_exp(struct check *c, size_t j, float is, float x, float max, float scale)
+{
+    volatile float difference = x - max;
+    long double expected = expl(difference), relative = (16 - (long double)difference) * 0x1p-24L;
+
+    check_near(c, "s", j, is, expected * scale,
+               (expected == 0 ? 0x1p-90L : relative * expected + 0x1p-90L) * scale);
+    if (is != 0.0f && scale >= 0x1p-30f && fpclassify(is) == FP_SUBNORMAL)
+        check_fail(c, "s[%zu] is subnormal", j);
+}
+
+static void exp_sum_case(struct check *c, size_t n, float magnitude, bool scaled)
+{
+    float *s, *given, *scale = NULL, max, largest = 0.0f;
+    long double sum = 0;
+
+    check_case(c, "n %zu, magnitude %g, %s", n, (double)magnitude, scaled ? "scaled" : "not scaled");
+    s = check_inout(c, n, sizeof *s);
+    fill(c, s, n, magnitude);
+    given = copy(c, s, n);
+    if (scaled) {
+        scale = check_in(c, n, sizeof *scale);
+        for (size_t j = 0; j < n; j++)
+            scale[j] = check_below(c, 8) ? fabsf(check_float(c, 0.1f)) : 0.0f;
+    }
+    check_call(c);
+    struct bn_exp_sum is = c->kernels->f32_exp_sum(s, scale, n);
+    check_done(c);
+    max = given[0];
+    for (size_t j = 1; j < n; j++)
+        max = fmaxf(max, given[j]);
+    for (size_t j = 0; j < n; j++) {
+        sum += expl((long double)(given[j] - max));
+        check_exp(c, j, s[j], given[j], max, scale ? scale[j] : 1.0f);
+        largest = fmaxf(largest, s[j]);
+    }
+    check_near(c, "max", 0, is.max, max, 0.0L); /* of zeros, either one */
+    check_exact(c, "largest", 0, is.largest, largest);
+    check_near(c, "sum", 0, is.sum, sum, 0x1p-18L * sum);
+}
+
+void check_f32_exp_sum(struct check *c)
 {
     static const float magnitudes[] = {5.0f, 0.01f, 60.0f, 300.0f, 1e30f, 0.0f};
 
-    for (size_t i = 0; i < 200 && !check_failed(c); i++) {
+    for (size_t i = 0; i < 200 && !check_failed(c); i++)
+        exp_sum_case(c, any_n(c, i), magnitudes[i % 6], check_below(c, 2));
+}
+
+void check_f32_join(struct check *c)
+{
+    for (size_t i = 0; i < 150 && !check_failed(c); i++) {
         size_t n = any_n(c, i);
-        float *s, *given, max;
-        long double sum = 0;
+        float *x, *y, *given, a = i % 3 ? check_float(c, 2.0f) : 0.0f, b = check_float(c, 2.0f);
 
-        check_case(c, "n %zu, magnitude %g", n, (double)magnitudes[i % 6]);
-        s = check_inout(c, n, sizeof *s);
-        fill(c, s, n, magnitudes[i % 6]);
-        given = copy(c, s, n);
+        check_case(c, "n %zu, %g and %g", n, (double)a, (double)b);
+        x = check_inout(c, n, sizeof *x);
+        y = check_in(c, n, sizeof *y);
+        fill(c, x, n, 5.0f);
+        fill(c, y, n, 5.0f);
+        if (a == 0.0f)
+            x[check_below(c, n)] = NAN;
+        given = copy(c, x, n);
         check_call(c);
-        c->kernels->f32_softmax(s, n);
+        c->kernels->f32_join(x, a, y, b, n);
         check_done(c);
-        max = given[0];
-        for (size_t j = 1; j < n; j++)
-            max = fmaxf(max, given[j]);
-        for (size_t j = 0; j < n; j++)
-            sum += expl((long double)(given[j] - max));
         for (size_t j = 0; j < n; j++) {
-            volatile float difference = given[j] - max;
-            long double expected = expl(difference) / sum;
+            volatile float joined = y[j] * b, before = given[j] * a;
 
-            check_near(c, "s", j, s[j], expected, 0x1p-19L * expected + 0x1p-148L);
+            if (a != 0.0f)
+                joined = before + joined;
+            check_exact(c, "x", j, x[j], joined);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 /* ---- where a value goes, and what is left of it ---- */
 
-enum { N_LAYER = 2, N_HEAD_KV = 3, N_POSITIONS = 96 };
+enum { N_LAYER = 2, N_HEAD_KV = 3, N_POSITIONS = 352 }; /* a chunk, and one of 96 positions */
 
 static float magnitude(size_t head, size_t position)
 {
@@ -22,21 +22,9 @@ static struct bn_kv_cache new_cache(enum bn_kv_type type, size_t d)
 {
     struct bn_kv_cache kv = {
         .type = type, .n_layer = N_LAYER, .n_head_kv = N_HEAD_KV, .head_dim = d, .n_positions = N_POSITIONS};
-    size_t n = (size_t)N_LAYER * N_HEAD_KV * N_POSITIONS;
 
-    kv.keys = bn_xcalloc(n, bn_kv_key_bytes(&kv));
-    kv.values = bn_xcalloc(n, bn_kv_value_bytes(&kv));
-    kv.key_scales = bn_xcalloc(n, sizeof(float));
-    kv.value_scales = bn_xcalloc(n, sizeof(float));
+    kv.memory = bn_xcalloc((size_t)N_LAYER * N_HEAD_KV, bn_kv_head_bytes(&kv));
     return kv;
-}
-
-static void free_cache(struct bn_kv_cache *kv)
-{
-    free(kv->keys);
-    free(kv->values);
-    free(kv->key_scales);
-    free(kv->value_scales);
 }
 
 /* Positions 5 … 5 + n - 1 of layer 1. */
@@ -57,23 +45,42 @@ static void fill_cache(struct bn_kv_cache *kv, const struct bn_kernels *kernels,
     free(scratch);
 }
 
+static size_t whole_lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Keys, their scales, values, their scales of n positions. */
+static size_t block_bytes(const struct bn_kv_cache *kv, size_t n)
+{
+    size_t d = kv->head_dim;
+
+    return kv->type == BN_KV_INT8
+               ? whole_lines(n * ((d + 3) / 4 * 4)) + whole_lines(n * d) + 2 * whole_lines(n * 4)
+               : 2 * whole_lines(n * d * 2);
+}
+
 /* What the documented layout says of a key and a value of layer 1. */
 static void read_value(const struct bn_kv_cache *kv, const struct bn_kernels *kernels, size_t head,
                        size_t position, size_t i, float *k, float *v)
 {
-    size_t d = kv->head_dim, area = N_HEAD_KV + head, tile = position / 32, p = position % 32;
+    size_t d = kv->head_dim, at = position % 256, n = position < 256 ? 256 : 96, tile = at / 32, p = at % 32;
+    const uint8_t *blocks = kv->memory + (position < 256 ? 0 : N_LAYER * N_HEAD_KV * block_bytes(kv, 256));
+    const uint8_t *block = blocks + (N_HEAD_KV + head) * block_bytes(kv, n);
 
     if (kv->type == BN_KV_INT8) {
-        size_t d4 = (d + 3) / 4 * 4, at = area * N_POSITIONS + position;
-        *k = (float)(kv->keys[area * N_POSITIONS * d4 + tile * 32 * d4 + i / 4 * 128 + p * 4 + i % 4] - 128) *
-             kv->key_scales[at];
-        *v = (float)(int8_t)kv->values[area * N_POSITIONS * d + position / 2 * 2 * d + 2 * i + position % 2] *
-             kv->value_scales[at];
+        size_t d4 = (d + 3) / 4 * 4;
+        const uint8_t *k_scales = block + whole_lines(n * d4), *values = k_scales + whole_lines(n * 4);
+        const uint8_t *v_scales = values + whole_lines(n * d);
+        *k = (float)(block[tile * 32 * d4 + i / 4 * 128 + p * 4 + i % 4] - 128) *
+             ((const float *)(const void *)k_scales)[at];
+        *v = (float)(int8_t)values[at / 2 * 2 * d + 2 * i + at % 2] *
+             ((const float *)(const void *)v_scales)[at];
     } else {
-        const uint16_t *keys = (const uint16_t *)(void *)kv->keys,
-                       *values = (const uint16_t *)(void *)kv->values;
-        kernels->f16_to_f32(keys + (area * N_POSITIONS + tile * 32) * d + i * 32 + p, k, 1);
-        kernels->f16_to_f32(values + (area * N_POSITIONS + position) * d + i, v, 1);
+        const uint16_t *keys = (const uint16_t *)(const void *)block,
+                       *values = (const uint16_t *)(const void *)(block + whole_lines(n * d * 2));
+        kernels->f16_to_f32(keys + tile * 32 * d + i * 32 + p, k, 1);
+        kernels->f16_to_f32(values + at * d + i, v, 1);
     }
 }
 
@@ -83,8 +90,8 @@ static void check_layout(enum bn_kv_type type, size_t d)
     struct bn_kernels kernels;
 
     bn_kernels_init(&kernels, bn_cpu_detect());
-    fill_cache(&kv, &kernels, 60);
-    for (size_t position = 5; position < 65; position++) {
+    fill_cache(&kv, &kernels, 320);
+    for (size_t position = 5; position < 325; position++) {
         for (size_t head = 0; head < N_HEAD_KV; head++) {
             for (size_t i = 0; i < d; i++) {
                 float k, v, m = magnitude(head, position), expected = some_value(head, position, i) * m;
@@ -96,7 +103,7 @@ static void check_layout(enum bn_kv_type type, size_t d)
             }
         }
     }
-    free_cache(&kv);
+    free(kv.memory);
 }
 
 static void test_layout(void **state)
