@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * core/prepare: the layout changes where weights lie, never what comes out; files that shrink meanwhile. */
+ * core/prepare: the layout changes where weights lie, never what comes out, and no weight is held twice;
+ * files that shrink meanwhile. */
 #include "tests/unit/engine.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/builtin.h"
+#include "core/lm_head.h"
 #include "core/prepare.h"
+#include "core/synth.h"
 #include "kernels/pack.h"
 
 static void open_pool(struct bn_pool **pool, struct bn_kernels *kernels)
@@ -135,12 +140,89 @@ static void test_cut_file(void **state)
     free(path);
 }
 
+/* ---- memory ---- */
+
+static long peak_rss_bytes(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss * 1024 : 0;
+}
+
+/* In a process of its own, whose peak is that of one load: 0 if its memory is what the file and the compact
+ * output matrix take, and `slack`. */
+static int load_within(const char *path, enum bn_layout layout, long slack)
+{
+    struct bn_model model;
+    struct bn_kernels kernels;
+    struct bn_pool *pool;
+    struct bn_lm_head head;
+    struct bn_err err;
+    long before = peak_rss_bytes();
+
+    bn_kernels_init(&kernels, bn_cpu_detect());
+    if (bn_pool_open(&pool, 2, &err) != 0 || bn_model_load(&model, path, &err) != 0 ||
+        bn_model_prepare(&model, &kernels, pool, layout, &err) != 0 ||
+        bn_lm_head_open(&head, &model, &kernels, pool, BN_LM_HEAD_SCREENED, &err) != 0)
+        return 1;
+    long most = (long)(model.gguf.size_bytes + head.memory_bytes) + slack, used = peak_rss_bytes() - before;
+    if (used <= 0 || used > most)
+        fprintf(stderr, "%ld bytes resident, at most %ld expected\n", used, most);
+    return used <= 0 || used > most;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { OWN_MEMORY = false }; /* a sanitizer's shadows count too */
+#else
+enum { OWN_MEMORY = true };
+#endif
+
+/* 55 MB of ternary weights: held twice they would not fit in the slack. */
+static void test_memory(void **state)
+{
+    static const struct bn_synth_shape shape = {.name = "memory",
+                                                .what = "",
+                                                .arch = "bitnet-b1.58",
+                                                .model_name = "memory",
+                                                .n_layer = 8,
+                                                .n_embd = 1536,
+                                                .n_ff = 4608,
+                                                .n_head = 12,
+                                                .n_head_kv = 4,
+                                                .n_vocab = 2048,
+                                                .n_ctx = 64,
+                                                .rope_base = 10000.0f,
+                                                .tied = true,
+                                                .wtype = BN_TYPE_I2_S};
+    static const enum bn_layout layouts[] = {BN_LAYOUT_I2S, BN_LAYOUT_QK256, BN_LAYOUT_TL2};
+    const struct bn_synth synth = {.shape = &shape, .wtype = BN_TYPE_I2_S, .etype = BN_TYPE_F16, .seed = 1};
+    struct bn_err err;
+
+    (void)state;
+    if (!OWN_MEMORY)
+        skip();
+    char *path = copy_of_demo(); /* a name to write to */
+    assert_int_equal(bn_synth_write(path, &synth, &err), 0);
+    for (size_t i = 0; i < BN_COUNT(layouts); i++) {
+        int status = -1;
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0)
+            _exit(load_within(path, layouts[i], 16 << 20));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    unlink(path);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codes),
         cmocka_unit_test(test_same_logits),
         cmocka_unit_test(test_cut_file),
+        cmocka_unit_test(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
