@@ -29,7 +29,7 @@
 #include "core/scope.h"
 
 enum {
-    SPIN_NS = 30 * 1000,
+    SPIN_NS = 60 * 1000,
     SPINS_A_CLOCK_READ = 16,
     CHUNKS_A_THREAD = 8,
     CHUNK_COST = BN_POOL_GRAIN / 2, /* a chunk is no smaller: memory is read faster in long runs */
