@@ -151,6 +151,38 @@ static void test_same_bits(void **state)
     check_same_bits(BN_KV_INT8);
 }
 
+/* ---- memory ---- */
+
+static size_t memory_of(enum bn_kv_type kv, uint32_t n_ctx)
+{
+    struct bn_session session;
+    struct bn_err err;
+    struct engine e;
+
+    open_engine(&e, shapes[0], kv, 2);
+    e.model.n_ctx = n_ctx;
+    assert_int_equal(bn_session_open(&session, &e.model, &e.kernels, e.pool,
+                                     &(struct bn_session_options){.n_ctx = n_ctx, .kv = kv}, &err),
+                     0);
+    size_t bytes = session.memory_bytes;
+    bn_session_close(&session);
+    close_engine(&e);
+    return bytes;
+}
+
+/* What a position more takes does not depend on how many there are. */
+static void test_memory(void **state)
+{
+    (void)state;
+    for (int kv = 0; kv < BN_KV_TYPES; kv++) {
+        size_t small = memory_of((enum bn_kv_type)kv, 4096), medium = memory_of((enum bn_kv_type)kv, 8192),
+               large = memory_of((enum bn_kv_type)kv, 16384);
+
+        assert_true(medium > small);
+        assert_int_equal(large - medium, 2 * (medium - small));
+    }
+}
+
 /* ---- against double precision ---- */
 
 /* Query head `head` of the last position; out: [head_dim]. */
@@ -215,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_memory),
         cmocka_unit_test(test_error),
     };
 
