@@ -14,7 +14,7 @@ enum {
     VECS = BN_TILE_ROWS / 16, /* vectors of 16 rows */
     SUMS = 24,                /* in registers: 12 columns by a tile, or 6 by two tiles */
     FEW_COLS = SUMS / VECS,
-    UNPACK_FROM_COLS = 48,
+    UNPACK_FROM_COLS = 22,
     DEPTH = 256,          /* elements of a row that are unpacked at a time: 16 KiB for two tiles */
     STEP = 4,             /* elements of a row that one lane of dpbusd takes */
     MAX_STREAMS = 4,      /* tiles at a time */

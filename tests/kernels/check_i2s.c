@@ -140,14 +140,14 @@ static void gemv_cases(struct check *c, enum order order)
                          (enum fill)x);
     }
     for (int i = 0; i < 150 && !check_failed(c); i++)
-        product_case(c, order, check_between(c, 1, 70), any_k(c, order), 0,
-                     (enum fill)check_below(c, N_FILLS), (enum fill)check_below(c, N_FILLS));
+        product_case(c, order, i % 3 ? check_between(c, 1, 70) : check_between(c, 97, 330), any_k(c, order),
+                     0, (enum fill)check_below(c, N_FILLS), (enum fill)check_below(c, N_FILLS));
 }
 
 static void gemm_cases(struct check *c, enum order order)
 {
-    static const size_t cols[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                  12, 13, 16, 17, 31, 33, 47, 48, 53, 64, 97};
+    static const size_t cols[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13,
+                                  16, 17, 21, 22, 25, 31, 33, 47, 48, 53, 64, 97};
     enum { N_COLS = sizeof cols / sizeof cols[0] };
 
     for (int w = 0; w < N_FILLS && !check_failed(c); w++) {
