@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/cores.h"
 #include "kernels/limits_probe.h"
 
 enum {
@@ -303,15 +304,16 @@ int bn_limits_look(struct bn_limits_probe *probe, uint32_t threads, struct bn_li
                    struct bn_err *err)
 {
     assert(threads >= 1 && threads <= probe->max_threads);
-    struct worker *workers = bn_xcalloc(threads, sizeof *workers);
-    int status = run(probe, threads, workers, false, err);
+    uint32_t n = threads < bn_cpus_count() ? threads : bn_cpus_count(); /* more would only take turns */
+    struct worker *workers = bn_xcalloc(n, sizeof *workers);
+    int status = run(probe, n, workers, false, err);
 
     limits->threads = threads;
     limits->last_cache_bytes = probe->last_cache_bytes;
     limits->buffer_bytes = probe->n_chunks * CHUNK_BYTES;
     if (status == 0) {
-        double read = best_rate(workers, threads, 0, READ_PASSES);
-        double int8 = best_rate(workers, threads, READ_PASSES, PASSES);
+        double read = best_rate(workers, n, 0, READ_PASSES);
+        double int8 = best_rate(workers, n, READ_PASSES, PASSES);
         /* A buffer that the cache could hold in good part says nothing about memory. */
         if (limits->buffer_bytes >= 2 * limits->last_cache_bytes && read > limits->read_bytes_per_s)
             limits->read_bytes_per_s = read;

@@ -29,8 +29,9 @@ int bn_limits_open(struct bn_limits_probe **out, uint32_t max_threads, unsigned 
 /* Accepts NULL. */
 void bn_limits_close(struct bn_limits_probe *probe);
 
-/* Measure with so many threads, for about a tenth of a second; *limits (zeroed before the first look at this
- * number of threads) keeps the best of all looks. 0, or -1 with a message: a thread cannot be started. */
+/* Measure with so many threads, but no more than the caller has CPUs, for about a tenth of a second; *limits
+ * (zeroed before the first look at this number of threads) keeps the best of all looks. 0, or -1 with a
+ * message: a thread cannot be started. */
 int bn_limits_look(struct bn_limits_probe *probe, uint32_t threads, struct bn_limits *limits,
                    struct bn_err *err);
 
