@@ -62,7 +62,7 @@ void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
                        ? "record with a larger --stack-dump"
                        : "build the program with -g or -fno-omit-frame-pointer, or try --call-graph fp",
                    "%" PRIu64 " of %" PRIu64 " stacks did not reach main or the thread's start; %" PRIu64
-                   " dumps were full",
+                   " were longer than their copy",
                    q->n_truncated, q->n_samples, q->n_stack_full);
 }
 

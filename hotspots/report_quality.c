@@ -23,9 +23,11 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
                   percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
     line(f, md, "Lost", b.p);
     b.n = 0;
-    bn_buf_printf(
-        &b, "%.2f %% (%" PRIu64 " did not reach main or the thread's start; %" PRIu64 " dumps were full)",
-        percent(q->n_truncated, q->n_samples), q->n_truncated, q->n_stack_full);
+    bn_buf_printf(&b,
+                  "%.2f %% (%" PRIu64 " did not reach main or the thread's start; %" PRIu64
+                  " were longer than the %" PRIu32 " bytes copied)",
+                  percent(q->n_truncated, q->n_samples), q->n_truncated, q->n_stack_full,
+                  q->stack_dump_bytes);
     line(f, md, "Truncated stacks", b.p);
     b.n = 0;
     bn_buf_printf(&b, "%.2f %% (%" PRIu64 " samples)", percent(q->n_unnamed, q->n_samples), q->n_unnamed);

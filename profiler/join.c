@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Read profile.part, replay its records in time order, and join samples with stages. */
+ * Read profile.part: its tables become threads and stacks of the record, its samples get their stages. */
 #include "profiler/join.h"
 
-#include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,13 +9,7 @@
 #include "profiler/part_info.h"
 #include "profiler/timeline.h"
 
-enum { MAX_TOKENS = 10000, PROGRESS_EVERY = 2048 };
-
-/* A record and its time; the address keeps the file's order among equal times. */
-struct moment {
-    uint64_t t_ns;
-    const uint8_t *at;
-};
+enum { MAX_TOKENS = 10000 };
 
 struct block {
     const uint8_t *p;
@@ -28,39 +21,21 @@ struct join {
     struct bn_part_info info;
     struct bn_raw_reader reader;
     struct block snapshot, footer;
-    struct moment *moments;
-    size_t n_moments, cap_moments;
 
-    struct bn_maps maps;
     struct bn_timeline timeline;
     struct bn_kallsyms kallsyms;
     struct bn_callpath callpath;
+    uint32_t *threads; /* of the record, by the recording's numbers */
+    size_t n_threads, cap_threads;
     struct bn_idmap thread_of_tid; /* the latest thread of that number */
-    bool *thread_ended;
-    size_t cap_thread_ended;
 
     uint32_t startup, shutdown; /* stages; BN_NONE = there is no such time */
     const struct bn_timeline_thread *main;
-    uint64_t lost, throttled, damaged, last_ns, period_sum;
+    uint64_t damaged, last_ns, period_sum;
+    bool unsorted;
 };
 
 /* ---- reading the file ---- */
-
-static void add_perf_block(struct join *j, const uint8_t *payload, size_t n)
-{
-    size_t at = sizeof(struct bn_raw_perf), size;
-
-    for (; at < n; at += size) {
-        size = bn_record_size(payload + at, n - at);
-        if (size == 0) {
-            j->damaged++;
-            return;
-        }
-        bn_grow(&j->moments, &j->cap_moments, j->n_moments + 1, sizeof *j->moments);
-        j->moments[j->n_moments++] =
-            (struct moment){.t_ns = bn_record_time(&j->info.format, payload + at), .at = payload + at};
-    }
-}
 
 static void add_scopes_block(struct join *j, const uint8_t *payload, size_t n)
 {
@@ -72,6 +47,20 @@ static void add_scopes_block(struct join *j, const uint8_t *payload, size_t n)
     /* Payloads are 8-byte aligned, and so is what follows the head. */
     const struct bn_scope_event *events = (const void *)(payload + sizeof head);
     bn_timeline_add(&j->timeline, &head, events, (n - sizeof head) / sizeof *events);
+}
+
+/* The time of the latest sample, for recordings that broke off. */
+static void note_end(struct join *j, const uint8_t *payload, size_t n)
+{
+    struct bn_raw_samples head;
+    struct bn_raw_sample s;
+
+    if (n < sizeof head + sizeof s)
+        return;
+    memcpy(&head, payload, sizeof head);
+    memcpy(&s, payload + sizeof head + ((n - sizeof head) / sizeof s - 1) * sizeof s, sizeof s);
+    if (head.base_ns + s.dt_ns > j->last_ns)
+        j->last_ns = head.base_ns + s.dt_ns;
 }
 
 static int read_header(struct join *j, struct bn_err *err)
@@ -95,9 +84,6 @@ static int read_blocks(struct join *j, struct bn_err *err)
     bn_raw_rewind(&j->reader);
     while (bn_raw_next(&j->reader, &block, &payload) == 1) {
         switch (block.kind) {
-        case BN_RAW_PERF:
-            add_perf_block(j, payload, block.payload_bytes);
-            break;
         case BN_RAW_SCOPES:
             add_scopes_block(j, payload, block.payload_bytes);
             break;
@@ -106,11 +92,14 @@ static int read_blocks(struct join *j, struct bn_err *err)
             break;
         case BN_RAW_MODULE:
             if (block.payload_bytes > sizeof(struct bn_raw_module))
-                bn_maps_set_vdso(&j->maps, payload + sizeof(struct bn_raw_module),
-                                 block.payload_bytes - sizeof(struct bn_raw_module));
+                bn_callpath_set_vdso(&j->callpath, payload + sizeof(struct bn_raw_module),
+                                     block.payload_bytes - sizeof(struct bn_raw_module));
             break;
         case BN_RAW_FOOTER:
             j->footer = (struct block){payload, block.payload_bytes};
+            break;
+        case BN_RAW_SAMPLES:
+            note_end(j, payload, block.payload_bytes);
             break;
         default:
             break;
@@ -123,15 +112,6 @@ static int read_blocks(struct join *j, struct bn_err *err)
         return -1;
     bn_timeline_settle(&j->timeline);
     return 0;
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const struct moment *x = a, *y = b;
-
-    if (x->t_ns != y->t_ns)
-        return x->t_ns < y->t_ns ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
 }
 
 static uint64_t since_start(const struct join *j, uint64_t t_ns)
@@ -168,50 +148,38 @@ static void read_kernel_names(struct join *j)
 
 /* ---- threads ---- */
 
-static uint32_t new_thread(struct join *j, int32_t pid, int32_t tid, const char *name)
+static void add_threads(struct join *j, const uint8_t *payload, size_t n)
 {
-    uint32_t index =
-        bn_profile_add_thread(j->p, &(struct bn_profile_thread){.tid = tid, .pid = pid, .name = name});
+    struct bn_raw_thread t;
 
-    bn_idmap_put(&j->thread_of_tid, (uint32_t)tid, 0, index);
-    bn_grow(&j->thread_ended, &j->cap_thread_ended, (size_t)index + 1, sizeof *j->thread_ended);
-    j->thread_ended[index] = false;
-    return index;
+    for (; n >= sizeof t; n -= sizeof t, payload += sizeof t) {
+        memcpy(&t, payload, sizeof t);
+        t.name[sizeof t.name - 1] = '\0';
+        if (t.index > j->n_threads) {
+            j->damaged++;
+            continue;
+        }
+        if (t.index == j->n_threads) {
+            bn_grow(&j->threads, &j->cap_threads, j->n_threads + 1, sizeof *j->threads);
+            j->threads[j->n_threads++] =
+                bn_profile_add_thread(j->p, &(struct bn_profile_thread){.tid = t.tid, .pid = t.pid});
+            bn_idmap_put(&j->thread_of_tid, (uint32_t)t.tid, 0, j->threads[t.index]);
+        }
+        if (t.name[0])
+            j->p->threads[j->threads[t.index]].name = bn_profile_str(j->p, t.name);
+    }
 }
 
-/* The living thread of that number, made if it was never heard of. A sample may come a moment after the end.
- */
-static uint32_t thread_of(struct join *j, int32_t pid, int32_t tid)
+static uint32_t thread_of_tid(struct join *j, int32_t tid)
 {
     const uint32_t *known = bn_idmap_get(&j->thread_of_tid, (uint32_t)tid, 0);
 
-    if (known && (j->p->threads[*known].pid == pid || pid < 0))
+    if (known)
         return *known;
-    return new_thread(j, pid, tid, NULL);
-}
-
-static void apply_to_threads(struct join *j, const struct bn_record *r)
-{
-    const uint32_t *known = bn_idmap_get(&j->thread_of_tid, (uint32_t)r->tid, 0), *parent;
-    uint32_t thread; /* p->threads may move while one is added */
-
-    switch (r->type) {
-    case PERF_RECORD_FORK:
-        parent = bn_idmap_get(&j->thread_of_tid, (uint32_t)r->parent_tid, 0);
-        if (!known || j->thread_ended[*known] || j->p->threads[*known].pid != r->pid)
-            new_thread(j, r->pid, r->tid, parent ? j->p->threads[*parent].name : NULL);
-        break;
-    case PERF_RECORD_COMM:
-        thread = thread_of(j, r->pid, r->tid);
-        j->p->threads[thread].name = bn_profile_str(j->p, r->text);
-        break;
-    case PERF_RECORD_EXIT:
-        if (known)
-            j->thread_ended[*known] = true;
-        break;
-    default:
-        break;
-    }
+    uint32_t thread =
+        bn_profile_add_thread(j->p, &(struct bn_profile_thread){.tid = tid, .pid = j->info.pid});
+    bn_idmap_put(&j->thread_of_tid, (uint32_t)tid, 0, thread);
+    return thread;
 }
 
 /* Names and counts that the engine gave its threads. */
@@ -224,7 +192,7 @@ static void name_threads(struct join *j)
         return;
     n = bn_part_threads(j->p, (const char *)j->snapshot.p, j->snapshot.n, &threads);
     for (size_t i = 0; i < n; i++) {
-        uint32_t thread = thread_of(j, j->info.pid, threads[i].tid);
+        uint32_t thread = thread_of_tid(j, threads[i].tid);
         struct bn_profile_thread *t = &j->p->threads[thread];
         if (threads[i].name && threads[i].name[0])
             t->name = threads[i].name;
@@ -270,27 +238,23 @@ static void find_edges(struct join *j, uint64_t duration_ns)
         j->shutdown = edge_stage(j, "shutdown", duration_ns > end_ns ? duration_ns - end_ns : 0);
 }
 
-/* Stage, layer and step of a thread at an instant. */
-static void place_sample(const struct join *j, const struct bn_record *r, struct bn_sample *s)
+/* Stage, layer and step of a sample, by the scope node that its thread was in. */
+static void place_sample(const struct join *j, const struct bn_raw_sample *raw, uint64_t t_ns,
+                         struct bn_sample *s)
 {
-    const struct bn_timeline_thread *thread =
-        r->pid == j->info.pid ? bn_timeline_thread(&j->timeline, r->tid) : NULL;
-    const struct bn_timeline_event *e = thread ? bn_timeline_at(thread, r->t_ns) : NULL;
+    const struct bn_profile_thread *t = &j->p->threads[s->thread];
+    bool is_main = j->main && t->tid == j->info.pid && t->pid == j->info.pid;
 
     s->layer = -1;
-    bool is_main = thread && thread == j->main;
-    if (e && is_main && e == &thread->events[thread->n - 1] && j->shutdown != BN_NONE) {
-        s->stage = j->shutdown;
-        s->step = e->step;
-    } else if (e && !e->unknown) {
-        s->stage = stage_of(j, e->node);
-        s->layer = s->stage ? e->layer : -1;
-        s->step = e->step;
-    } else if (!e && is_main) {
-        s->stage = j->startup;
-    }
-    if (s->stage)
-        s->flags |= BN_SAMPLE_JOINED;
+    if (raw->node == BN_RAW_BEFORE_SCOPES && is_main)
+        s->stage = j->startup == BN_NONE ? 0 : j->startup;
+    if (raw->node >= BN_SCOPE_MAX_NODES)
+        return;
+    s->step = raw->step;
+    bool after = is_main && raw->node == 0 && t_ns >= j->main->events[j->main->n - 1].t_ns;
+    s->stage = after && j->shutdown != BN_NONE ? j->shutdown : stage_of(j, raw->node);
+    if (raw->node != 0 && s->stage)
+        s->layer = raw->layer;
 }
 
 /* ---- tokens ---- */
@@ -345,50 +309,86 @@ static void add_tokens(struct join *j)
     free(tokens);
 }
 
-/* ---- records ---- */
+/* ---- samples ---- */
 
-static void add_sample(struct join *j, const struct bn_record *r)
+static void add_sample(struct join *j, const struct bn_raw_sample *raw, uint64_t t_ns)
 {
     struct bn_profile_quality *q = &j->p->quality;
-    struct bn_sample s = {.t_ns = since_start(j, r->t_ns)};
-    struct bn_callpath_found found = bn_callpath_of(&j->callpath, bn_maps_process(&j->maps, r->pid), r);
+    struct bn_sample s = {.t_ns = since_start(j, t_ns)};
 
-    s.thread = thread_of(j, r->pid, r->tid);
+    if (raw->thread >= j->n_threads) {
+        j->damaged++;
+        return;
+    }
+    s.thread = j->threads[raw->thread];
+    const struct bn_profile_thread *t = &j->p->threads[s.thread];
+    struct bn_callpath_found found = bn_callpath_of(&j->callpath, raw->stack, t->tid == t->pid);
     s.stack = found.stack;
-    s.flags = found.flags;
-    s.weight_ns = r->period ? r->period : j->info.period_ns;
-    place_sample(j, r, &s);
+    s.flags = found.flags | (raw->flags & BN_RAW_SAMPLE_KERNEL ? BN_SAMPLE_KERNEL : 0);
+    s.weight_ns = raw->weight ? raw->weight : j->info.period_ns;
+    place_sample(j, raw, t_ns, &s);
+    s.flags |= s.stage ? BN_SAMPLE_JOINED : 0;
     j->period_sum += s.weight_ns;
     q->n_samples++;
     q->n_truncated += (s.flags & BN_SAMPLE_TRUNCATED) != 0;
     q->n_unnamed += (s.flags & BN_SAMPLE_UNNAMED) != 0;
     q->n_joined += (s.flags & BN_SAMPLE_JOINED) != 0;
-    q->n_stack_full += found.dump_full;
+    q->n_stack_full += (raw->flags & BN_RAW_SAMPLE_DUMP_SHORT) != 0;
+    q->n_edge += (raw->flags & BN_RAW_SAMPLE_EDGE) != 0;
+    j->unsorted = j->unsorted || (j->p->n_samples && s.t_ns < j->p->samples[j->p->n_samples - 1].t_ns);
     bn_profile_add_sample(j->p, &s);
 }
 
-static void replay(struct join *j, const struct bn_join_watch *watch)
+static void add_samples(struct join *j, const uint8_t *payload, size_t n)
 {
-    struct bn_record r;
+    struct bn_raw_samples head;
+    struct bn_raw_sample raw;
 
-    for (size_t i = 0; i < j->n_moments; i++) {
-        if (watch && watch->progress && i % PROGRESS_EVERY == 0)
-            watch->progress(watch->ctx, i, j->n_moments);
-        if (bn_record_decode(&j->info.format, j->moments[i].at, &r, NULL) != 0) {
-            j->damaged++;
-            continue;
-        }
-        j->lost += r.lost;
-        j->throttled += r.type == PERF_RECORD_THROTTLE;
-        if (r.type == PERF_RECORD_SAMPLE) {
-            add_sample(j, &r);
-        } else {
-            bn_maps_apply(&j->maps, &r);
-            apply_to_threads(j, &r);
+    if (n < sizeof head)
+        return;
+    memcpy(&head, payload, sizeof head);
+    for (size_t at = sizeof head; n - at >= sizeof raw; at += sizeof raw) {
+        memcpy(&raw, payload + at, sizeof raw);
+        add_sample(j, &raw, head.base_ns + raw.dt_ns);
+    }
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct bn_sample *x = a, *y = b;
+
+    return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
+}
+
+/* Tables and samples, in the order of the file. */
+static void read_samples(struct join *j, const struct bn_join_watch *watch)
+{
+    struct bn_raw_block block;
+    const uint8_t *payload;
+
+    bn_raw_rewind(&j->reader);
+    while (bn_raw_next(&j->reader, &block, &payload) == 1) {
+        if (watch && watch->progress)
+            watch->progress(watch->ctx, j->reader.pos, j->reader.map.n);
+        switch (block.kind) {
+        case BN_RAW_FILE:
+            j->damaged += bn_callpath_add_file(&j->callpath, payload, block.payload_bytes) != 0;
+            break;
+        case BN_RAW_THREADS:
+            add_threads(j, payload, block.payload_bytes);
+            break;
+        case BN_RAW_STACKS:
+            j->damaged += bn_callpath_add_stacks(&j->callpath, payload, block.payload_bytes) != 0;
+            break;
+        case BN_RAW_SAMPLES:
+            add_samples(j, payload, block.payload_bytes);
+            break;
+        default:
+            break;
         }
     }
-    if (watch && watch->progress)
-        watch->progress(watch->ctx, j->n_moments, j->n_moments);
+    if (j->unsorted)
+        qsort(j->p->samples, j->p->n_samples, sizeof *j->p->samples, by_time);
 }
 
 /* ---- closing ---- */
@@ -418,8 +418,6 @@ static void settle_quality(struct join *j, uint64_t duration_ns)
     q->partial = !j->info.has_footer;
     if (q->partial) {
         q->duration_ns = duration_ns;
-        q->n_lost = j->lost;
-        q->n_throttled = j->throttled;
         j->p->exit_status = -1;
     }
     q->n_lost += j->damaged;
@@ -439,15 +437,16 @@ static void add_failures(struct join *j)
             continue;
         bn_buf_printf(&line, "%s%llu: %s", line.n ? "; " : "", (unsigned long long)c->ends[end],
                       bn_unwind_end_text((enum bn_unwind_end)end));
-        if (c->last_image[end])
-            bn_buf_printf(&line, " (last in %s)", c->last_image[end]->name);
+        const char *file = bn_callpath_file_name(c, c->last_file[end]);
+        if (file)
+            bn_buf_printf(&line, " (last in %s)", file);
     }
     if (line.n)
         bn_profile_add_fact(j->p, "stacks_broken_off", line.p);
     line.n = 0;
-    for (size_t i = 0; i < j->maps.n_files; i++)
-        if (j->maps.files[i].image && j->maps.files[i].image->other_file)
-            bn_buf_printf(&line, "%s%s", line.n ? "; " : "", j->maps.files[i].image->why.msg);
+    for (size_t i = 0; i < c->n_files; i++)
+        if (c->files[i].image && c->files[i].image->other_file)
+            bn_buf_printf(&line, "%s%s", line.n ? "; " : "", c->files[i].image->why.msg);
     if (line.n)
         bn_profile_add_fact(j->p, "files_not_named", line.p);
     bn_buf_free(&line);
@@ -457,17 +456,12 @@ static void join_all(struct join *j, const struct bn_join_watch *watch)
 {
     uint64_t duration_ns = j->p->quality.duration_ns;
 
-    if (j->n_moments) {
-        qsort(j->moments, j->n_moments, sizeof *j->moments, by_time);
-        j->last_ns = j->moments[j->n_moments - 1].t_ns;
-    }
     if (!j->info.has_footer)
         duration_ns = since_start(j, j->last_ns);
     read_kernel_names(j);
     find_edges(j, duration_ns);
-    bn_callpath_begin(&j->callpath, j->p, &j->maps, &j->kallsyms, j->p->quality.stack_dump_bytes,
-                      j->info.frame_pointers);
-    replay(j, watch);
+    j->callpath.frame_pointers = j->info.frame_pointers;
+    read_samples(j, watch);
     name_threads(j);
     add_tokens(j);
     settle_quality(j, duration_ns);
@@ -482,7 +476,7 @@ int bn_join(struct bn_profile *p, const char *part_path, const struct bn_join_wa
 
     if (bn_raw_open(&j.reader, part_path, err) != 0)
         return -1;
-    bn_maps_init(&j.maps);
+    bn_callpath_begin(&j.callpath, p, &j.kallsyms, false);
     int status = read_blocks(&j, err);
     if (status == 0)
         join_all(&j, watch);
@@ -491,10 +485,8 @@ int bn_join(struct bn_profile *p, const char *part_path, const struct bn_join_wa
     bn_callpath_end(&j.callpath);
     bn_kallsyms_free(&j.kallsyms);
     bn_timeline_free(&j.timeline);
-    bn_maps_free(&j.maps);
     bn_idmap_free(&j.thread_of_tid);
-    free(j.thread_ended);
-    free(j.moments);
+    free(j.threads);
     bn_raw_close_reader(&j.reader);
     return status;
 }

@@ -198,6 +198,7 @@ struct bn_place bn_maps_find(struct bn_maps *maps, const struct bn_process *p, u
         return place;
     const struct bn_mapping *m = &p->mappings[i];
     place.image = image_of(maps, m->file);
+    place.file = m->file;
     if (place.image->usable &&
         bn_image_bias(place.image, m->start, m->end - m->start, m->file_offset, &bias) == 0) {
         place.vaddr = address - bias;

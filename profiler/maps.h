@@ -44,6 +44,7 @@ struct bn_maps {
 /* Where an address lies. */
 struct bn_place {
     struct bn_image *image; /* NULL = no executable mapping there */
+    uint32_t file;          /* index into bn_maps.files; valid if there is an image */
     uint64_t vaddr;         /* the address in the image's file; valid if has_vaddr */
     bool has_vaddr;         /* false: the image is unusable or does not hold the range */
 };

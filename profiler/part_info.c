@@ -98,13 +98,10 @@ static int read_header(struct bn_profile *p, struct bn_part_info *info, const cJ
     const char *schema = text(root, "schema");
     double version = real(root, "version"), pid = real(root, "pid");
 
-    if (!schema || strcmp(schema, "bnprof-part") != 0 || version != 1)
-        return bn_err_set(err, "the header's schema is %s version %g, expected bnprof-part version 1",
+    if (!schema || strcmp(schema, "bnprof-part") != 0 || version != 2)
+        return bn_err_set(err, "the header's schema is %s version %g, expected bnprof-part version 2",
                           schema ? schema : "missing", version);
-    if (u64_text(root, "t0_ns", &info->t0_ns, err) != 0 ||
-        u64_text(root, "sample_type", &info->format.sample_type, err) != 0 ||
-        u64_text(root, "regs_user", &info->format.regs_user, err) != 0 ||
-        bn_record_check_format(&info->format, err) != 0)
+    if (u64_text(root, "t0_ns", &info->t0_ns, err) != 0)
         return -1;
     info->pid = pid >= 0 && pid <= INT32_MAX ? (int32_t)pid : 0;
     info->engine = truth(root, "engine");

@@ -6,11 +6,9 @@
 
 #include "core/scope.h"
 #include "profiler/profile.h"
-#include "profiler/records.h"
 
 /* What the join needs besides the record. */
 struct bn_part_info {
-    struct bn_record_format format;
     uint64_t t0_ns;     /* absolute */
     uint64_t period_ns; /* 0 = by frequency */
     int32_t pid;

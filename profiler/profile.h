@@ -13,7 +13,7 @@
 #include "core/base.h"
 
 #define BN_PROFILE_SCHEMA    "bnprof-profile"
-#define BN_PROFILE_VERSION   1
+#define BN_PROFILE_VERSION   2
 #define BN_PROFILE_MAX_DEPTH 16384 /* entries on the way to the root of a stack or stage */
 #define BN_UNKNOWN           NAN   /* test with isnan() */
 #define BN_NONE              UINT32_MAX
@@ -131,7 +131,8 @@ struct bn_profile_quality {
     uint64_t n_samples;
     uint64_t n_lost; /* records the kernel could not deliver */
     uint64_t n_truncated, n_unnamed, n_joined;
-    uint64_t n_stack_full; /* dumps that filled their space */
+    uint64_t n_stack_full; /* stacks that went beyond their copy */
+    uint64_t n_edge;       /* samples within the cost of a scope of a change of stage */
     uint64_t n_throttled;  /* throttle records */
     bool kernel_sampled;   /* kernel addresses were allowed */
     double steal_share;    /* of the machine's time, /proc/stat */

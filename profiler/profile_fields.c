@@ -58,33 +58,20 @@ static const struct bn_field run[] = {
 
 #define STRUCT bn_profile_quality
 static const struct bn_field quality[] = {
-    {FIELD(STRING, event)},
-    {FIELD(STRING, ladder)},
-    {FIELD(STRING, call_graph)},
-    {FIELD(DOUBLE, asked_hz)},
-    {FIELD(DOUBLE, achieved_hz)},
-    {FIELD(U64, duration_ns)},
-    {FIELD(U64, user_ns)},
-    {FIELD(U64, system_ns)},
-    {FIELD(U64, n_samples)},
-    {FIELD(U64, n_lost)},
-    {FIELD(U64, n_truncated)},
-    {FIELD(U64, n_unnamed)},
-    {FIELD(U64, n_joined)},
-    {FIELD(U64, n_stack_full)},
-    {FIELD(U64, n_throttled)},
-    {FIELD(BOOL, kernel_sampled)},
-    {FIELD(DOUBLE, steal_share)},
-    {FIELD(U64, major_faults)},
-    {FIELD(U64, minor_faults)},
-    {FIELD(U64, recorder_cpu_ns)},
-    {FIELD(DOUBLE, empty_scope_ns)},
-    {FIELD(U64, scope_events)},
-    {FIELD(U64, scope_events_dropped)},
-    {FIELD(U32, stack_dump_bytes)},
-    {FIELD(U64, ring_bytes)},
-    {FIELD(BOOL, partial)},
-    {FIELD(CHAR, grade)},
+    {FIELD(STRING, event)},         {FIELD(STRING, ladder)},
+    {FIELD(STRING, call_graph)},    {FIELD(DOUBLE, asked_hz)},
+    {FIELD(DOUBLE, achieved_hz)},   {FIELD(U64, duration_ns)},
+    {FIELD(U64, user_ns)},          {FIELD(U64, system_ns)},
+    {FIELD(U64, n_samples)},        {FIELD(U64, n_lost)},
+    {FIELD(U64, n_truncated)},      {FIELD(U64, n_unnamed)},
+    {FIELD(U64, n_joined)},         {FIELD(U64, n_stack_full)},
+    {FIELD(U64, n_edge)},           {FIELD(U64, n_throttled)},
+    {FIELD(BOOL, kernel_sampled)},  {FIELD(DOUBLE, steal_share)},
+    {FIELD(U64, major_faults)},     {FIELD(U64, minor_faults)},
+    {FIELD(U64, recorder_cpu_ns)},  {FIELD(DOUBLE, empty_scope_ns)},
+    {FIELD(U64, scope_events)},     {FIELD(U64, scope_events_dropped)},
+    {FIELD(U32, stack_dump_bytes)}, {FIELD(U64, ring_bytes)},
+    {FIELD(BOOL, partial)},         {FIELD(CHAR, grade)},
 };
 #undef STRUCT
 
@@ -175,7 +162,7 @@ static const struct bn_field stacks[] = {
 
 #define STRUCT bn_sample
 static const struct bn_field samples[] = {
-    {FIELD(U64, t_ns)},
+    {.key = "dt_ns", .type = BN_FIELD_U64, .offset = offsetof(struct bn_sample, t_ns), .delta = true},
     {FIELD(U64, weight_ns)},
     {FIELD(INDEX, thread), COUNT(n_threads)},
     {FIELD(INDEX, stack), COUNT(n_stacks)},

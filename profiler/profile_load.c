@@ -233,20 +233,38 @@ static int load_rows(const struct loader *l, const struct bn_section *s, const c
     return status;
 }
 
-static int load_column(const struct loader *l, const struct place *column, const cJSON *array, char *items,
+/* Differences become values. */
+static int add_up(const struct loader *l, const struct place *column, char *items, size_t n)
+{
+    uint64_t sum = 0, value;
+
+    for (size_t i = 0; i < n; i++) {
+        char *at = items + i * column->section->item_bytes + column->field->offset;
+        memcpy(&value, at, sizeof value);
+        if (__builtin_add_overflow(sum, value, &sum))
+            return bad(l, column, "add up to more than 2^64");
+        memcpy(at, &sum, sizeof sum);
+    }
+    return 0;
+}
+
+/* json: an array, or the one value of all entries. */
+static int load_column(const struct loader *l, const struct place *column, const cJSON *json, char *items,
                        size_t n)
 {
+    const cJSON *value = cJSON_IsArray(json) ? json->child : json;
     struct place at = *column;
     size_t i = 0;
 
-    for (const cJSON *json = array->child; json; json = json->next, i++) {
+    for (; value && (i < n || value != json); i++) {
         at.item = i;
-        if (i < n && get_field(l, &at, json, items + i * at.section->item_bytes) != 0)
+        if (i < n && get_field(l, &at, value, items + i * at.section->item_bytes) != 0)
             return -1;
+        value = value == json ? json : value->next;
     }
     if (i != n)
         return bad(l, column, "%zu values where %s has %zu", i, at.section->fields[0].key, n);
-    return 0;
+    return column->field->delta ? add_up(l, column, items, n) : 0;
 }
 
 static int load_columns(const struct loader *l, const struct bn_section *s, const cJSON *object)
@@ -261,8 +279,8 @@ static int load_columns(const struct loader *l, const struct bn_section *s, cons
     for (size_t c = 0; c < s->n_fields && status == 0; c++) {
         struct place at = {s, &s->fields[c], SIZE_MAX};
         const cJSON *array = cJSON_GetObjectItemCaseSensitive(object, s->fields[c].key);
-        status =
-            cJSON_IsArray(array) ? load_column(l, &at, array, items, n) : bad(l, &at, "expected an array");
+        bool usable = cJSON_IsArray(array) || (c > 0 && array);
+        status = usable ? load_column(l, &at, array, items, n) : bad(l, &at, "expected an array");
     }
     for (size_t i = 0; i < n && status == 0; i++)
         s->take(l->p, items + i * s->item_bytes);

@@ -36,13 +36,14 @@ struct bn_field {
     const char *const *names; /* ENUM */
     size_t n_names;
     bool required; /* a string that may not be null */
+    bool delta;    /* U64 in columns: as the difference to the entry before; values never fall */
 };
 
 enum bn_section_shape {
     BN_SECTION_HEAD,    /* the fields stand in the file's outermost object */
     BN_SECTION_OBJECT,  /* "key": {fields} */
     BN_SECTION_ROWS,    /* "key": [{fields}, …] */
-    BN_SECTION_COLUMNS, /* "key": {"field": […], …}, all of one length */
+    BN_SECTION_COLUMNS, /* "key": {"field": […], …}, all of one length; or one value for all entries */
 };
 
 struct bn_section {

@@ -182,18 +182,64 @@ static void put_rows(FILE *f, const struct bn_section *s, const char *items, siz
     putc(']', f);
 }
 
+static size_t value_bytes(enum bn_field_type type)
+{
+    switch (type) {
+    case BN_FIELD_BOOL:
+        return sizeof(bool);
+    case BN_FIELD_U32:
+    case BN_FIELD_INDEX:
+    case BN_FIELD_PARENT:
+    case BN_FIELD_I32:
+        return sizeof(uint32_t);
+    case BN_FIELD_ENUM:
+        return sizeof(unsigned);
+    default:
+        return sizeof(uint64_t);
+    }
+}
+
+/* Has every entry the first one's value? */
+static bool is_constant(const struct bn_field *field, const char *items, size_t item_bytes, size_t n)
+{
+    size_t bytes = value_bytes(field->type);
+
+    for (size_t i = 1; i < n; i++)
+        if (memcmp(items + i * item_bytes + field->offset, items + field->offset, bytes) != 0)
+            return false;
+    return n > 1;
+}
+
+static void put_column(FILE *f, const struct bn_field *field, const char *items, size_t item_bytes, size_t n,
+                       const struct strings *st)
+{
+    uint64_t before = 0, now;
+
+    putc('[', f);
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            putc(',', f);
+        if (!field->delta) {
+            put_cell(f, field, items + i * item_bytes, st);
+            continue;
+        }
+        memcpy(&now, items + i * item_bytes + field->offset, sizeof now);
+        put_u64(f, now - before);
+        before = now;
+    }
+    putc(']', f);
+}
+
 static void put_columns(FILE *f, const struct bn_section *s, const char *items, size_t n,
                         const struct strings *st)
 {
     fprintf(f, "\"%s\":{", s->key);
     for (size_t c = 0; c < s->n_fields; c++) {
-        fprintf(f, "%s\n\"%s\":[", c ? "," : "", s->fields[c].key);
-        for (size_t i = 0; i < n; i++) {
-            if (i)
-                putc(',', f);
-            put_cell(f, &s->fields[c], items + i * s->item_bytes, st);
-        }
-        putc(']', f);
+        fprintf(f, "%s\n\"%s\":", c ? "," : "", s->fields[c].key);
+        if (c > 0 && is_constant(&s->fields[c], items, s->item_bytes, n))
+            put_cell(f, &s->fields[c], items, st);
+        else
+            put_column(f, &s->fields[c], items, s->item_bytes, n, st);
     }
     putc('}', f);
 }

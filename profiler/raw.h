@@ -12,13 +12,16 @@
 enum bn_raw_kind {
     BN_RAW_HEADER =
         1, /* JSON: command, times, event, rate, ladder, host facts: all that is known before the start */
-    BN_RAW_PERF, /* struct bn_raw_perf, then whole perf_event records as the kernel wrote them (dumps clipped
-                    to dyn_size) */
-    BN_RAW_SCOPES,   /* struct bn_raw_scopes, then that many struct bn_scope_event */
-    BN_RAW_SNAPSHOT, /* JSON: the scope region's nodes, statistics, threads and run info; the last one counts
-                      */
-    BN_RAW_MODULE,   /* struct bn_raw_module, then bytes: an image that is no file (the vdso) */
-    BN_RAW_FOOTER, /* JSON: exit status, resource usage, loss, steal, limits: all that is known at the end */
+    BN_RAW_SCOPES = 3,   /* struct bn_raw_scopes, then struct bn_scope_event: those that delimit tokens */
+    BN_RAW_SNAPSHOT = 4, /* JSON: the scope region's nodes, statistics, threads and run info; the last one
+                            counts */
+    BN_RAW_MODULE = 5,   /* struct bn_raw_module, then bytes: an image that is no file (the vdso) */
+    BN_RAW_FOOTER =
+        6, /* JSON: exit status, resource usage, loss, steal, limits: all that is known at the end */
+    BN_RAW_FILE = 7,     /* struct bn_raw_file, then the path without a NUL: a mapped file that holds code */
+    BN_RAW_THREADS = 8,  /* struct bn_raw_thread: new or renamed threads */
+    BN_RAW_STACKS = 9,   /* struct bn_raw_stacks, then struct bn_raw_stack: new entries of the stack table */
+    BN_RAW_SAMPLES = 10, /* struct bn_raw_samples, then struct bn_raw_sample, in time order */
 };
 
 struct bn_raw_block {
@@ -26,11 +29,6 @@ struct bn_raw_block {
     uint32_t payload_bytes;
     uint32_t crc32c; /* of kind and payload_bytes (the 8 bytes above), then the payload */
     uint32_t reserved;
-};
-
-struct bn_raw_perf {
-    uint32_t cpu;
-    uint32_t n_records;
 };
 
 struct bn_raw_scopes {
@@ -42,6 +40,62 @@ struct bn_raw_scopes {
 struct bn_raw_module {
     uint64_t start; /* address in the program, 0 = unknown */
     uint64_t size_bytes;
+};
+
+struct bn_raw_file {
+    uint32_t index; /* counted up from 0 */
+    uint32_t build_id_bytes;
+    uint8_t build_id[20];
+    uint32_t reserved;
+};
+
+struct bn_raw_thread {
+    uint32_t index; /* a new one is one more than the largest so far */
+    int32_t pid, tid;
+    char name[20]; /* NUL-terminated; empty = not told */
+};
+
+/* Stacks are a tree: entry 0 is the empty stack, an entry's parent is its caller and smaller than itself.
+ * first = 1: the table begins anew, numbers in later samples mean its new entries. */
+struct bn_raw_stacks {
+    uint32_t first; /* number of the first entry that follows */
+    uint32_t reserved;
+};
+
+enum {
+    BN_RAW_KERNEL = -1,  /* address: in the kernel */
+    BN_RAW_NOWHERE = -2, /* address: in no mapping that is known to be executable */
+    BN_RAW_MARK = -3,    /* address: enum bn_unwind_end, why the chain goes no further */
+};
+
+struct bn_raw_stack {
+    uint32_t parent;
+    int32_t file;     /* index of a BN_RAW_FILE, or one of the above */
+    uint64_t address; /* of the instruction to be named: a vaddr of the file; UINT64_MAX = cannot be told */
+};
+
+struct bn_raw_samples {
+    uint64_t base_ns; /* CLOCK_MONOTONIC */
+};
+
+enum bn_raw_sample_flag {
+    BN_RAW_SAMPLE_KERNEL = 1 << 0,     /* taken in the kernel */
+    BN_RAW_SAMPLE_DUMP_SHORT = 1 << 1, /* the chain went beyond the copied stack */
+    BN_RAW_SAMPLE_EDGE = 1 << 2,       /* within the cost of a scope of a change of stage */
+};
+
+/* Where a sample has no scope node. */
+enum { BN_RAW_NO_SCOPES = 0xffff, BN_RAW_BEFORE_SCOPES = 0xfffe, BN_RAW_SCOPES_LOST = 0xfffd };
+
+struct bn_raw_sample {
+    uint64_t weight; /* the event's period */
+    uint32_t dt_ns;  /* after base_ns */
+    uint32_t thread;
+    uint32_t stack;
+    uint32_t step;
+    uint16_t node; /* of the scope tree, or one of the above */
+    int16_t layer;
+    uint32_t flags; /* enum bn_raw_sample_flag */
 };
 
 /* ---- writing ---- */

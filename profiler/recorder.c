@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The loop that ties launch, sampler and scope reader together. It shares the machine with the program that
- * it measures, so it sleeps as long as the rings allow, and only moves bytes. */
+ * The loop that ties launch, sampler, intake and scope reader together. It shares the machine with the
+ * program that it measures, so it sleeps as long as the rings allow. */
 #include "profiler/recorder.h"
 
 #include <errno.h>
@@ -11,27 +11,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "profiler/intake.h"
 #include "profiler/raw.h"
 #include "profiler/recorder_json.h"
 #include "profiler/scope_reader.h"
 
 enum {
-    WAIT_PROGRAM_MS = 100, /* without scopes only the sample rings count, and they wake us when half full */
+    WAIT_MS = 100, /* the sample rings wake us when half full, the scope rings do not */
     WAIT_MIN_MS = 2,
-    WAIT_ENGINE_MS = 40,
     WAIT_FIRST_MS = 10,
     FLUSH_MS = 500, /* a recorder that is killed loses less than a second */
-    SNAPSHOT_MS = 2000,
+    SNAPSHOT_MS = 5000,
 };
 /* Of the fullest scope ring, which holds the events of up to two rounds: wait less, wait longer. */
 static const double fill_high = 0.4, fill_low = 0.2;
-
-/* Records of one CPU; held for one round, so that scope events always reach the file before the samples they
- * explain. */
-struct spool {
-    struct bn_buf now, before;
-    uint32_t n_now, n_before;
-};
 
 struct recording {
     const struct bn_recorder_options *o;
@@ -39,41 +32,15 @@ struct recording {
     struct bn_perf sampler;
     struct bn_scope_reader scopes; /* engine only */
     struct bn_raw_writer writer;
-    struct spool *spools;
+    struct bn_intake intake;
+    struct bn_ring **rings;
     struct pollfd *polls;
     bool told;
     int wait_ms;
-    uint64_t t0_ns, drained_ns, flushed_ns, snapshot_ns;
+    uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns;
 };
 
 /* ---- rounds ---- */
-
-static void drain_samples(struct recording *rec)
-{
-    struct bn_perf *s = &rec->sampler;
-
-    s->n_marks = 0;
-    for (size_t i = 0; i < s->n_rings; i++)
-        rec->spools[i].n_now = bn_perf_drain(s, i, &rec->spools[i].now);
-    for (size_t i = 0; i < s->n_marks && rec->o->engine; i++)
-        bn_scope_reader_mark(&rec->scopes, s->marks[i].tid, s->marks[i].t_ns);
-}
-
-static void write_before(struct recording *rec)
-{
-    for (size_t i = 0; i < rec->sampler.n_rings; i++) {
-        struct spool *spool = &rec->spools[i];
-        struct bn_raw_perf head = {.cpu = rec->sampler.rings[i].cpu, .n_records = spool->n_before};
-        if (spool->n_before)
-            bn_raw_append(&rec->writer, BN_RAW_PERF, &head, sizeof head, spool->before.p, spool->before.n);
-        struct bn_buf swap = spool->before;
-        spool->before = spool->now;
-        spool->n_before = spool->n_now;
-        spool->now = swap;
-        spool->now.n = 0;
-        spool->n_now = 0;
-    }
-}
 
 static void adapt_wait(struct recording *rec, double fill)
 {
@@ -83,25 +50,30 @@ static void adapt_wait(struct recording *rec, double fill)
         rec->wait_ms += rec->wait_ms / 4 + 1;
     if (rec->wait_ms < WAIT_MIN_MS)
         rec->wait_ms = WAIT_MIN_MS;
-    if (rec->wait_ms > WAIT_ENGINE_MS)
-        rec->wait_ms = WAIT_ENGINE_MS;
+    if (rec->wait_ms > WAIT_MS)
+        rec->wait_ms = WAIT_MS;
 }
 
-/* Events are emitted up to the end of the round before: by now every sample of that time has reached its
- * ring, and the samples of that round are written after the events. */
+/* Records and events up to the moment at which the round before looked: by now everything of that time has
+ * reached its ring, so all rings together can be read in the order of time. */
 static void one_round(struct recording *rec, bool last)
 {
-    uint64_t horizon_ns = last ? UINT64_MAX : rec->drained_ns;
+    uint64_t horizon_ns = last ? UINT64_MAX : rec->seen_ns;
+    struct bn_intake *in = &rec->intake;
+    const uint8_t *record;
 
-    drain_samples(rec);
-    rec->drained_ns = bn_now_ns();
+    rec->seen_ns = bn_now_ns();
+    bn_perf_see(&rec->sampler);
+    while ((record = bn_rings_next(rec->rings, rec->sampler.n_rings, &in->format, horizon_ns)) != NULL)
+        bn_intake_record(in, record);
+    bn_perf_release(&rec->sampler);
     if (rec->o->engine) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
+        for (size_t i = 0; i < in->n_samples; i++)
+            bn_scope_reader_mark(&rec->scopes, in->samples[i].tid, in->samples[i].t_ns, &in->samples[i].raw);
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
-    write_before(rec);
-    if (last)
-        write_before(rec);
+    bn_intake_write(in, &rec->writer);
 }
 
 static void write_snapshot(struct recording *rec)
@@ -160,9 +132,9 @@ static struct bn_launch_end run_program(struct recording *rec)
             stopped = true;
         }
         if (stopped)
-            poll(rec->polls, 1, WAIT_PROGRAM_MS);
+            poll(rec->polls, 1, WAIT_MS);
         else
-            poll(rec->polls, n_polls, rec->o->engine ? rec->wait_ms : WAIT_PROGRAM_MS);
+            poll(rec->polls, n_polls, rec->wait_ms);
         for (nfds_t i = 1; i < n_polls; i++)
             if (rec->polls[i].revents & (POLLHUP | POLLERR))
                 rec->polls[i].fd = -1; /* nobody left who could fill it */
@@ -200,17 +172,22 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
         o->note(o->ctx, line);
     }
     size_t n = rec->sampler.n_rings;
-    rec->spools = bn_xcalloc(n, sizeof *rec->spools);
+    rec->rings = bn_xcalloc(n, sizeof(struct bn_ring *));
     rec->polls = bn_xcalloc(n + 1, sizeof *rec->polls);
     rec->polls[0] = (struct pollfd){.fd = rec->launch.pidfd, .events = POLLIN};
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        rec->rings[i] = &rec->sampler.rings[i].ring;
         rec->polls[i + 1] = (struct pollfd){.fd = rec->sampler.rings[i].fd, .events = POLLIN};
-    rec->wait_ms = WAIT_FIRST_MS;
+    }
+    rec->wait_ms = o->engine ? WAIT_FIRST_MS : WAIT_MS;
+    const struct perf_event_attr *attr = &rec->sampler.ladder.attr;
+    bn_intake_begin(&rec->intake, &(struct bn_record_format){attr->sample_type, attr->sample_regs_user},
+                    o->sampler.ladder.frame_pointers);
     return 0;
 }
 
 /* The kernel's own little library has no file; the program's copy is the same as ours. */
-static void write_vdso(struct bn_raw_writer *w)
+static void write_vdso(struct recording *rec)
 {
     const void *image = (const void *)getauxval(AT_SYSINFO_EHDR); // NOLINT: that is what the kernel gives
     struct bn_raw_module head = {0};
@@ -225,8 +202,10 @@ static void write_vdso(struct bn_raw_writer *w)
     }
     if (f)
         fclose(f);
-    if (head.size_bytes)
-        bn_raw_append(w, BN_RAW_MODULE, &head, sizeof head, image, head.size_bytes);
+    if (head.size_bytes == 0)
+        return;
+    bn_intake_set_vdso(&rec->intake, image, head.size_bytes);
+    bn_raw_append(&rec->writer, BN_RAW_MODULE, &head, sizeof head, image, head.size_bytes);
 }
 
 static uint64_t own_cpu_ns(void)
@@ -250,12 +229,12 @@ static void write_header(struct recording *rec)
                                     .frame_pointers = o->sampler.ladder.frame_pointers};
     cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
 
-    rec->t0_ns = rec->drained_ns = rec->flushed_ns = rec->snapshot_ns = bn_now_ns();
+    rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = bn_now_ns();
     head.t0_ns = rec->t0_ns;
     char *text = bn_recorder_header(&head, facts);
     bn_raw_append(&rec->writer, BN_RAW_HEADER, text, strlen(text), NULL, 0);
     free(text);
-    write_vdso(&rec->writer);
+    write_vdso(rec);
 }
 
 static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
@@ -287,6 +266,18 @@ static bool has_generated(const struct recording *rec)
     return false;
 }
 
+/* What was lost: by the kernel's count, or, where it keeps none, by what its records say; and what came
+ * damaged. */
+static void settle_loss(struct recording *rec, struct bn_recorder_foot *foot)
+{
+    uint64_t counted = bn_perf_lost(&rec->sampler), told = rec->intake.n_lost;
+
+    foot->lost = (counted > told ? counted : told) + rec->intake.n_damaged;
+    for (size_t i = 0; i < rec->sampler.n_rings; i++)
+        foot->lost += rec->rings[i]->n_damaged;
+    foot->throttled = rec->intake.n_throttled;
+}
+
 static int record(struct recording *rec, struct bn_recorder_result *result, struct bn_err *err)
 {
     struct bn_launch_command command;
@@ -307,14 +298,13 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     bn_launch_stop_forwarding(&rec->launch);
     bn_perf_stop(&rec->sampler);
     one_round(rec, true);
-    foot.lost = bn_perf_lost(&rec->sampler);
-    foot.throttled = rec->sampler.n_throttled;
+    settle_loss(rec, &foot);
     close_file(rec, &foot);
     *result = (struct bn_recorder_result){
         .ran = true,
         .exit_status = foot.end.exit_status,
         .generated = rec->o->engine && has_generated(rec),
-        .n_samples = rec->sampler.n_samples,
+        .n_samples = rec->intake.n_total,
         .n_lost = foot.lost,
         .duration_ns = foot.duration_ns,
         .cpu_ns = foot.end.user_ns + foot.end.system_ns,
@@ -331,11 +321,8 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
     rec.launch = (struct bn_launch){.pid = -1, .pidfd = -1, .go_fd = -1, .error_fd = -1};
     *result = (struct bn_recorder_result){0};
     int status = record(&rec, result, err);
-    for (size_t i = 0; rec.spools && i < rec.sampler.n_rings; i++) {
-        bn_buf_free(&rec.spools[i].now);
-        bn_buf_free(&rec.spools[i].before);
-    }
-    free(rec.spools);
+    bn_intake_end(&rec.intake);
+    free(rec.rings);
     free(rec.polls);
     bn_perf_close(&rec.sampler);
     bn_scope_reader_close(&rec.scopes);

@@ -47,7 +47,7 @@ char *bn_recorder_header(const struct bn_recorder_head *head, cJSON *facts)
     cJSON *root = cJSON_CreateObject();
 
     cJSON_AddStringToObject(root, "schema", "bnprof-part");
-    cJSON_AddNumberToObject(root, "version", 1);
+    cJSON_AddNumberToObject(root, "version", 2);
     cJSON_AddStringToObject(root, "run_id", head->run_id);
     cJSON_AddStringToObject(root, "started", head->started);
     add_u64_text(root, "t0_ns", head->t0_ns);
@@ -64,8 +64,6 @@ char *bn_recorder_header(const struct bn_recorder_head *head, cJSON *facts)
     cJSON_AddNumberToObject(root, "ring_bytes", (double)s->ring_bytes);
     cJSON_AddNumberToObject(root, "n_cpus", (double)s->n_rings);
     cJSON_AddNumberToObject(root, "page_bytes", (double)sysconf(_SC_PAGESIZE));
-    add_u64_text(root, "sample_type", attr->sample_type);
-    add_u64_text(root, "regs_user", attr->sample_regs_user);
     cJSON_AddItemToObject(root, "facts", facts);
     return print_and_delete(root);
 }

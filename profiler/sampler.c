@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * One perf event and one ring for each CPU. The reader copies bytes and looks at little more than their
- * sizes: everything that can wait until the program has ended waits. */
+ * One perf event and one ring for each CPU. */
 #include "profiler/sampler.h"
 
 #include <errno.h>
@@ -12,12 +11,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "profiler/stack_ends.h"
-
 enum {
     RECORD_EXTRA_BYTES =
         512,             /* of a sample besides its dump: head, registers, a kernel chain of usual length */
-    RING_HOLDS_MS = 128, /* what the default ring holds of one busy CPU */
+    RING_HOLDS_MS = 250, /* what the default ring holds of one busy CPU: two rounds of reading, and room */
     RING_MIN_DUMPS = 32, /* a ring smaller than this is reported */
     RING_MAX_BYTES = 16 << 20,
     PAGE_MIN = 2,
@@ -51,6 +48,7 @@ static size_t default_ring_bytes(const struct bn_ladder_options *o)
 static void close_rings(struct bn_perf *s)
 {
     for (size_t i = 0; i < s->n_rings; i++) {
+        bn_ring_free(&s->rings[i].ring);
         if (s->rings[i].map)
             munmap(s->rings[i].map, s->rings[i].map_bytes);
         close(s->rings[i].fd);
@@ -71,6 +69,16 @@ static int open_event(struct bn_perf *s, pid_t pid, int cpu)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     return bn_ladder_open(&s->ladder.attr, pid, cpu);
+}
+
+static struct bn_ring ring_of(const void *map, size_t ring_bytes, size_t page)
+{
+    const struct perf_event_mmap_page *control = map;
+    size_t offset =
+        control->data_offset ? (size_t)control->data_offset : page; /* kernels before 4.1 say nothing */
+
+    return (struct bn_ring){.data = (const uint8_t *)map + offset,
+                            .data_bytes = control->data_size ? (size_t)control->data_size : ring_bytes};
 }
 
 /* Returns 0 or an errno. *mapping tells which call it came from. */
@@ -96,6 +104,7 @@ static int open_rings(struct bn_perf *s, pid_t pid, bool *mapping)
             return errno;
         }
         ring->map = map;
+        ring->ring = ring_of(map, s->ring_bytes, page);
     }
     return s->n_rings ? 0 : ENODEV;
 }
@@ -148,7 +157,6 @@ int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, 
         bn_perf_close(s);
         return -1;
     }
-    s->stacks = bn_stack_ends_new();
     return 0;
 }
 
@@ -162,8 +170,6 @@ void bn_perf_close(struct bn_perf *s)
 {
     close_rings(s);
     free(s->rings);
-    free(s->marks);
-    bn_stack_ends_free(s->stacks);
     bn_buf_free(&s->notes);
     *s = (struct bn_perf){0};
 }
@@ -175,182 +181,25 @@ uint64_t bn_perf_lost(const struct bn_perf *s)
     for (size_t i = 0; i < s->n_rings && s->ladder.attr.read_format == PERF_FORMAT_LOST; i++)
         if (read(s->rings[i].fd, values, sizeof values) == (ssize_t)sizeof values)
             counted += values[1];
-    return counted > s->n_lost_records ? counted : s->n_lost_records;
+    return counted;
 }
 
-/* ---- drain ---- */
+/* ---- read ---- */
 
-static uint64_t load_u64(const uint8_t *p)
+void bn_perf_see(struct bn_perf *s)
 {
-    uint64_t v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-/* Where the parts of a sample are; the record's order is fixed by sample_type (perf_event_open(2)). */
-enum { AT_TID = 20, AT_TIME = 24, AT_CHAIN = 48 };
-
-#ifdef __x86_64__
-enum { SP_INDEX = 7 };
-#else
-enum { SP_INDEX = 31 };
-#endif
-
-/* Offset of the stack dump's size word, 0 if the record holds none; *sp is the user stack pointer, 0 =
- * unknown. */
-static size_t find_dump(const struct perf_event_attr *attr, const uint8_t *record, size_t size, uint64_t *sp)
-{
-    size_t at = AT_CHAIN;
-
-    *sp = 0;
-    if (!(attr->sample_type & PERF_SAMPLE_STACK_USER))
-        return 0;
-    if (attr->sample_type & PERF_SAMPLE_CALLCHAIN) {
-        if (at + 8 > size || load_u64(record + at) > size / 8)
-            return 0;
-        at += 8 + 8 * (size_t)load_u64(record + at);
-    }
-    if (at + 8 > size)
-        return 0;
-    bool have_regs = load_u64(record + at) != PERF_SAMPLE_REGS_ABI_NONE;
-    at += 8;
-    if (have_regs) {
-        size_t n = 8 * (size_t)__builtin_popcountll(attr->sample_regs_user);
-        if (at + n > size)
-            return 0;
-        *sp = load_u64(record + at + 8 * SP_INDEX);
-        at += n;
-    }
-    return at + 8 <= size ? at : 0;
-}
-
-/* Append a sample without the part of its dump that holds nothing of the thread's stack: what the kernel did
- * not copy is left-over ring content, what lies beyond the stack's mapping belongs to somebody else. */
-static void append_sample(struct bn_perf *s, const uint8_t *record, size_t size, struct bn_buf *out)
-{
-    static const uint8_t zeros[8];
-    struct perf_event_header head;
-    uint64_t sp;
-    int32_t tid;
-
-    if (size < AT_CHAIN) {
-        s->n_damaged++;
-        return;
-    }
-    memcpy(&tid, record + AT_TID, sizeof tid);
-    bn_grow(&s->marks, &s->cap_marks, s->n_marks + 1, sizeof *s->marks);
-    s->marks[s->n_marks++] = (struct bn_perf_mark){.tid = tid, .t_ns = load_u64(record + AT_TIME)};
-    s->n_samples++;
-
-    size_t at = find_dump(&s->ladder.attr, record, size, &sp);
-    uint64_t dump = at ? load_u64(record + at) : 0;
-    if (dump == 0 || dump > size || at + 8 + dump + 8 > size) { /* no dump: nothing to clip */
-        bn_buf_put(out, record, size);
-        return;
-    }
-    uint64_t keep = load_u64(record + at + 8 + dump);
-    keep = bn_min_size(keep, dump);
-    keep = bn_min_size(keep, bn_stack_ends_room(s->stacks, tid, sp));
-    uint64_t padded = bn_round_up(keep, 8);
-    memcpy(&head, record, sizeof head);
-    head.size = (uint16_t)(at + 8 + (padded ? padded + 8 : 0));
-    bn_buf_put(out, &head, sizeof head);
-    bn_buf_put(out, record + sizeof head, at - sizeof head);
-    bn_buf_put(out, &padded, sizeof padded);
-    bn_buf_put(out, record + at + 8, keep);
-    bn_buf_put(out, zeros, padded - keep);
-    if (padded)
-        bn_buf_put(out, &keep, sizeof keep);
-}
-
-static void append_record(struct bn_perf *s, const uint8_t *record, size_t size, struct bn_buf *out)
-{
-    struct perf_event_header head;
-    int32_t tid;
-
-    memcpy(&head, record, sizeof head);
-    if (head.type == PERF_RECORD_SAMPLE) {
-        append_sample(s, record, size, out);
-        return;
-    }
-    bn_buf_put(out, record, size);
-    switch (head.type) {
-    case PERF_RECORD_LOST: /* id, lost */
-        if (size >= 24)
-            s->n_lost_records += load_u64(record + 16);
-        break;
-    case PERF_RECORD_LOST_SAMPLES:
-        if (size >= 16)
-            s->n_lost_records += load_u64(record + 8);
-        break;
-    case PERF_RECORD_THROTTLE:
-        s->n_throttled++;
-        break;
-    case PERF_RECORD_COMM:
-        if (head.misc & PERF_RECORD_MISC_COMM_EXEC)
-            bn_stack_ends_forget(s->stacks, 0);
-        break;
-    case PERF_RECORD_EXIT: /* pid, ppid, tid, ptid */
-        if (size >= 24) {
-            memcpy(&tid, record + 16, sizeof tid);
-            bn_stack_ends_forget(s->stacks, tid);
-        }
-        break;
-    default:
-        break;
+    for (size_t i = 0; i < s->n_rings; i++) {
+        struct perf_event_mmap_page *control = s->rings[i].map;
+        s->rings[i].ring.end = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE);
     }
 }
 
-static const uint8_t *ring_data(const struct bn_perf_ring *ring, size_t *data_bytes)
+void bn_perf_release(struct bn_perf *s)
 {
-    const struct perf_event_mmap_page *control = ring->map;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t offset =
-        control->data_offset ? (size_t)control->data_offset : page; /* kernels before 4.1 say nothing */
-
-    *data_bytes = control->data_size ? (size_t)control->data_size : ring->map_bytes - page;
-    return (const uint8_t *)ring->map + offset;
-}
-
-/* Bytes at position `at` of the endless stream; bounced when they wrap round the end of the ring. */
-static const uint8_t *ring_at(const uint8_t *data, size_t data_bytes, uint64_t at, size_t n, uint8_t *bounce)
-{
-    size_t begin = (size_t)at & (data_bytes - 1), first = data_bytes - begin;
-
-    if (n <= first)
-        return data + begin;
-    memcpy(bounce, data + begin, first);
-    memcpy(bounce + first, data, n - first);
-    return bounce;
-}
-
-uint32_t bn_perf_drain(struct bn_perf *s, size_t i, struct bn_buf *out)
-{
-    struct bn_perf_ring *ring = &s->rings[i];
-    struct perf_event_mmap_page *control = ring->map;
-    struct perf_event_header head;
-    uint8_t bounce[UINT16_MAX + 1];
-    size_t data_bytes;
-    const uint8_t *data = ring_data(ring, &data_bytes);
-    uint64_t end = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE);
-    uint64_t at = control->data_tail; /* ours alone */
-    uint32_t n_records = 0;
-
-    while (at < end) {
-        memcpy(&head, ring_at(data, data_bytes, at, sizeof head, bounce), sizeof head);
-        if (head.size < sizeof head || head.size % 8 != 0 || head.size > end - at) {
-            s->n_damaged++;
-            at = end;
-            break;
-        }
-        append_record(s, ring_at(data, data_bytes, at, head.size, bounce), head.size, out);
-        at += head.size;
-        n_records++;
+    for (size_t i = 0; i < s->n_rings; i++) {
+        struct perf_event_mmap_page *control = s->rings[i].map;
+        __atomic_store_n(&control->data_tail, s->rings[i].ring.at, __ATOMIC_RELEASE);
     }
-    __atomic_store_n(&control->data_tail, end, __ATOMIC_RELEASE);
-    bn_stack_ends_refill(s->stacks);
-    return n_records;
 }
 
 double bn_perf_fill(const struct bn_perf *s)

@@ -11,14 +11,22 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* A sample to be placed. */
+struct mark {
+    uint64_t t_ns;
+    struct bn_raw_sample *sample;
+};
+
 /* One thread's slot. */
 struct bn_scope_held {
-    uint64_t next;   /* number of the first event that has not been walked; those before are released to the
-                        engine */
-    uint64_t *marks; /* times of its samples */
+    uint64_t next; /* number of the first event that has not been walked; those before are released to the
+                      engine */
+    struct mark *marks; /* its samples */
     size_t n_marks, cap_marks;
     struct bn_scope_event current; /* in force at the horizon */
-    bool have_current, current_kept;
+    bool have_current;
+    uint64_t dropped; /* events lost up to the round before */
+    uint32_t n_gaps;  /* rounds still to come in which the place of a sample is uncertain */
 };
 
 int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, struct bn_err *err)
@@ -93,17 +101,20 @@ static uint32_t n_nodes(const struct bn_scope_reader *r)
 
 /* ---- events ---- */
 
-void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns)
+void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns, struct bn_raw_sample *sample)
 {
     uint32_t n = n_slots(r);
 
-    /* A slot stays when its thread ends, and the kernel may use the number again: then both hear of it. */
-    for (uint32_t slot = 0; slot < n; slot++) {
+    /* A slot stays when its thread ends, and the kernel may use the number again: the later one counts. */
+    for (uint32_t slot = n; slot-- > 0;) {
         struct bn_scope_held *h = &r->held[slot];
-        if (atomic_load(&r->region->threads[slot].tid) != tid)
+        struct bn_scope_thread *t = &r->region->threads[slot];
+        bool later = slot > 0 && atomic_load(&t->start_ns) > t_ns; /* the first one was there all along */
+        if (atomic_load(&t->tid) != tid || later)
             continue;
         bn_grow(&h->marks, &h->cap_marks, h->n_marks + 1, sizeof *h->marks);
-        h->marks[h->n_marks++] = t_ns;
+        h->marks[h->n_marks++] = (struct mark){t_ns, sample};
+        return;
     }
 }
 
@@ -119,13 +130,11 @@ double bn_scope_reader_fill(const struct bn_scope_reader *r)
     return size ? (double)bn_min_size(fullest, size) / size : 0;
 }
 
-static int compare_u64(const void *a, const void *b)
+static int by_time(const void *a, const void *b)
 {
-    uint64_t x, y;
+    const struct mark *x = a, *y = b;
 
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
+    return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
 }
 
 /* Stages that are entered a few times a token at most: they delimit the tokens and phases. */
@@ -137,24 +146,43 @@ static void find_coarse(const struct bn_scope_reader *r, bool coarse[BN_SCOPE_MA
     }
 }
 
-/* Samples pending before until_ns: step over them, and keep the event that they fell into. */
-static size_t take_marks(struct bn_scope_reader *r, struct bn_scope_held *h, size_t mark, uint64_t until_ns)
+/* Put the samples before until_ns, where the event in force ends, into that event. */
+static size_t place_marks(struct bn_scope_reader *r, const struct bn_scope_held *h, size_t i,
+                          uint64_t until_ns)
 {
-    for (; mark < h->n_marks && h->marks[mark] < until_ns; mark++) {
+    double edge_ns = r->region->empty_scope_ns;
+
+    for (; i < h->n_marks && h->marks[i].t_ns < until_ns; i++) {
+        const struct mark *m = &h->marks[i];
+        m->sample->node = BN_RAW_BEFORE_SCOPES;
         if (!h->have_current)
             continue;
-        if (h->marks[mark] < h->current.t_ns)
+        if (m->t_ns < h->current.t_ns)
             r->n_late++;
-        if (!h->current_kept)
-            r->kept[r->n_kept++] = h->current;
-        h->current_kept = true;
+        m->sample->node = h->n_gaps ? BN_RAW_SCOPES_LOST : h->current.node;
+        m->sample->layer = h->current.layer;
+        m->sample->step = h->current.step;
+        if ((double)(m->t_ns - h->current.t_ns) < edge_ns || (double)(until_ns - m->t_ns) < edge_ns)
+            m->sample->flags |= BN_RAW_SAMPLE_EDGE;
     }
-    return mark;
+    return i;
 }
 
-/* Walk a thread's events up to the horizon where they lie; r->kept gets those that matter, in order. An event
- * is judged when the next one, or the horizon, ends its time. A million events a second pass here on the
- * machine that is measured. */
+/* Events that found the ring full are missing between those before and those after; which of a round's they
+ * were cannot be told, nor whether they are older than what still waits in the ring. */
+static void note_gap(struct bn_scope_held *h, uint64_t dropped)
+{
+    enum { ROUNDS = 3 };
+
+    if (dropped != h->dropped)
+        h->n_gaps = ROUNDS;
+    else if (h->n_gaps)
+        h->n_gaps--;
+    h->dropped = dropped;
+}
+
+/* Walk a thread's events up to the horizon where they lie; r->kept gets those that matter, in order. A
+ * million events a second pass here on the machine that is measured. */
 static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horizon_ns,
                         const bool coarse[BN_SCOPE_MAX_NODES])
 {
@@ -162,32 +190,32 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
     struct bn_scope_thread *t = &r->region->threads[slot];
     const struct bn_scope_event *ring = ring_of(r, slot);
     uint64_t size = ring_events(r), head = atomic_load_explicit(&t->head, memory_order_acquire);
+    bool is_main = atomic_load(&t->tid) == atomic_load(&r->region->pid);
     size_t mark = 0;
 
     r->n_kept = 0;
+    note_gap(h, atomic_load(&t->dropped));
     if (head - h->next > size) /* cannot be: the region was overwritten */
         h->next = head - size;
     bn_grow(&r->kept, &r->cap_kept, (size_t)(head - h->next) + 1, sizeof *r->kept);
     if (h->n_marks > 1)
-        qsort(h->marks, h->n_marks, sizeof *h->marks, compare_u64);
+        qsort(h->marks, h->n_marks, sizeof *h->marks, by_time);
     for (; h->next != head; h->next++) {
         struct bn_scope_event e = ring[h->next & (size - 1)];
         if (e.t_ns > horizon_ns)
             break;
-        if (mark < h->n_marks && h->marks[mark] < e.t_ns)
-            mark = take_marks(r, h, mark, e.t_ns);
-        h->current_kept =
-            !h->have_current || e.step != h->current.step || (e.node < BN_SCOPE_MAX_NODES && coarse[e.node]);
+        if (mark < h->n_marks && h->marks[mark].t_ns < e.t_ns)
+            mark = place_marks(r, h, mark, e.t_ns);
+        bool matters = !h->have_current || e.step != h->current.step || (is_main && e.node == 0) ||
+                       (e.node < BN_SCOPE_MAX_NODES && coarse[e.node]);
         h->current = e;
         h->have_current = true;
-        if (h->current_kept)
+        if (matters)
             r->kept[r->n_kept++] = e;
     }
-    mark = take_marks(r, h, mark, horizon_ns == UINT64_MAX ? UINT64_MAX : horizon_ns + 1);
+    place_marks(r, h, mark, h->next != head ? ring[h->next & (size - 1)].t_ns : UINT64_MAX);
+    h->n_marks = 0;
     atomic_store_explicit(&t->tail, h->next, memory_order_release);
-    h->n_marks -= mark;
-    if (mark > 0)
-        memmove(h->marks, h->marks + mark, h->n_marks * sizeof *h->marks);
 }
 
 void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w)

@@ -2,9 +2,9 @@
  * The recorder's side of the scope region (core/scope.h): shared memory made for the engine, its event rings
  * drained while it runs, its statistics read at any time, also after a crash.
  *
- * Of the events, only those are kept that say where a thread was at one of its samples, begin a generation
- * step, or belong to the coarse stages (startup … decode); a fast model changes stage millions of times a
- * second. To know the samples in time, events stay in the rings for one more round of draining. */
+ * Events place the samples while both are fresh: a fast model changes stage millions of times a second. Only
+ * those are kept that begin a generation step or belong to the coarse stages (startup … decode). To know the
+ * samples in time, events stay in the rings for one more round of reading. */
 #ifndef PROFILER_SCOPE_READER_H
 #define PROFILER_SCOPE_READER_H
 
@@ -25,15 +25,18 @@ struct bn_scope_reader {
 /* A fresh region whose rings hold `ring_events` (a power of two) for each thread. */
 int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, struct bn_err *err);
 
-/* A sample of thread `tid` fell at t_ns; told before the events of that moment are emitted. Unknown threads
- * are ignored. */
-void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns);
+/* A sample of thread `tid` fell at t_ns; told before the events of that moment are emitted. The next
+ * bn_scope_reader_emit fills node, layer, step and BN_RAW_SAMPLE_EDGE of *sample. Unknown threads are
+ * ignored. */
+void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns,
+                          struct bn_raw_sample *sample);
 
 /* Share of the fullest ring that has not been released to the engine, 0 … 1. */
 double bn_scope_reader_fill(const struct bn_scope_reader *r);
 
-/* Append the events up to `horizon_ns` that matter as scopes blocks; later ones stay in the rings. All
- * samples up to the horizon must have been marked. UINT64_MAX: everything. */
+/* Place the marked samples, and append the events up to `horizon_ns` that matter as scopes blocks; later ones
+ * stay in the rings. All samples up to the horizon, and no others, must have been marked. UINT64_MAX:
+ * everything. */
 void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w);
 
 /* The engine has attached and timed at least one scope. */

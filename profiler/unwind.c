@@ -66,6 +66,7 @@ static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_
     regs[BN_UNWIND_RSP] = sp;
     memcpy(u->regs, regs, sizeof regs);
     u->known = known;
+    u->derived = true;
     unw_init_remote(cursor, as, u);
 }
 
@@ -92,6 +93,7 @@ static enum step step_signal(struct bn_unwinder *u, unw_cursor_t *cursor, unw_ad
             return FAILED;
     memcpy(u->regs, regs, sizeof regs);
     u->known = (1u << BN_UNWIND_REGS) - 1;
+    u->derived = true;
     return unw_init_remote(cursor, as, u) == 0 ? STEPPED : FAILED;
 }
 
@@ -203,44 +205,73 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
     }
 }
 
-void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const struct bn_unwind_input *in,
-               struct bn_unwind_result *result)
+static void begin(struct bn_unwinder *u, const struct bn_unwind_input *in, struct bn_unwind_result *result)
 {
-    uint32_t needed = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
-
-    result->n = 0;
-    result->end = BN_UNWIND_NO_REGISTERS;
-    if ((in->known & needed) != needed)
-        return;
     u->in = in;
     memcpy(u->regs, in->regs, sizeof u->regs);
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
     u->n_popped = 0;
+    u->derived = u->unlogged = u->beyond_dump = false;
+    u->result = result;
+}
+
+void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const struct bn_unwind_input *in,
+               struct bn_unwind_result *result)
+{
+    uint32_t needed = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
+
+    result->n = result->n_reads = 0;
+    result->end = BN_UNWIND_NO_REGISTERS;
+    result->dump_short = false;
+    if ((in->known & needed) != needed)
+        return;
+    begin(u, in, result);
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (as)
         result->end = walk(u, process, as, result);
-    result->missed = u->missed;
+    result->dump_short = result->end == BN_UNWIND_DUMP_ENDED;
+    if (result->end == BN_UNWIND_COMPLETE)
+        bn_unwind_note_bottom(u, process, result);
+    else if (result->end == BN_UNWIND_DUMP_ENDED && result->n > 0)
+        result->end = bn_unwind_splice(u, process, result);
     if (in->stack_bytes == 0 && result->end != BN_UNWIND_COMPLETE)
         result->end = BN_UNWIND_NO_REGISTERS;
+    if (u->unlogged || !as || in->stack_bytes == 0)
+        result->n_reads = 0;
 }
 
-struct bn_unwind_input bn_unwind_input_of(const struct bn_record *r, size_t dump_bytes)
+/* The part of the kernel's chain behind the marker of user addresses. */
+static void user_chain(const struct bn_record *r, struct bn_unwind_input *in)
+{
+    size_t i = 0, end;
+
+    while (i < r->n_chain && bn_record_word(r->chain, i) != (uint64_t)PERF_CONTEXT_USER)
+        i++;
+    if (i == r->n_chain)
+        return;
+    end = ++i;
+    while (end < r->n_chain && bn_record_word(r->chain, end) < (uint64_t)PERF_CONTEXT_MAX)
+        end++;
+    in->chain = r->chain + 8 * i;
+    in->n_chain = end - i;
+}
+
+struct bn_unwind_input bn_unwind_input_of(const struct bn_record *r)
 {
     /* DWARF's order: rax rdx rcx rbx rsi rdi rbp rsp r8 … r15 rip; perf's numbers for them. */
     static const uint8_t perf_number[] = {0, 3, 2, 1, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 8};
-    enum { RECORD_MAX_BYTES = 65528, ROUNDING_BYTES = 16 };
-    struct bn_unwind_input in = {.stack = r->stack, .stack_bytes = r->stack_bytes};
+    struct bn_unwind_input in = {0};
 
+    user_chain(r, &in);
     if (r->regs_abi != PERF_SAMPLE_REGS_ABI_64)
-        return (struct bn_unwind_input){0};
+        return in;
+    in.stack = r->stack;
+    in.stack_bytes = r->stack_bytes;
     for (size_t i = 0; i < BN_COUNT(perf_number); i++)
         if (r->regs_mask >> perf_number[i] & 1) {
             in.regs[i] = r->regs[perf_number[i]];
             in.known |= 1u << i;
         }
-    /* The kernel gives less than asked when the record would grow past 64 KiB. */
-    size_t room = RECORD_MAX_BYTES - bn_min_size(r->other_bytes, RECORD_MAX_BYTES);
-    in.stack_full = r->stack_bytes + ROUNDING_BYTES > bn_min_size(dump_bytes, room);
     return in;
 }

@@ -8,6 +8,7 @@
 #define PROFILER_UNWIND_H
 
 #include "profiler/maps.h"
+#include "profiler/memo.h"
 
 enum { BN_UNWIND_MAX_FRAMES = 256 };
 
@@ -34,7 +35,8 @@ struct bn_unwind_input {
     uint32_t known;       /* bit i: regs[i] is known */
     const uint8_t *stack; /* what stood at rsp and above */
     size_t stack_bytes;
-    bool stack_full; /* the copy was cut off by its size limit */
+    const uint8_t *chain; /* the kernel's walk by frame pointers, user part: unaligned words */
+    size_t n_chain;
 };
 
 struct bn_unwind_frame {
@@ -46,19 +48,30 @@ struct bn_unwind_result {
     struct bn_unwind_frame frames[BN_UNWIND_MAX_FRAMES]; /* innermost first */
     size_t n;
     enum bn_unwind_end end;
-    uint64_t missed; /* DUMP_ENDED: the stack address that would have been needed next */
+    bool dump_short; /* a word beyond the copied stack was needed; the kernel's chain may have served instead
+                      */
+    /* What decided the result, for a memo: equal reads give the equal result. n_reads 0: not to be
+     * remembered. */
+    struct bn_memo_read reads[BN_MEMO_MAX_READS];
+    size_t n_reads;
 };
 
 struct bn_unwinder *bn_unwinder_new(struct bn_maps *maps);
 void bn_unwinder_free(struct bn_unwinder *unwinder);
 
-/* Does a call instruction end at this address of an executable mapping? */
-bool bn_unwind_follows_call(struct bn_unwinder *unwinder, const struct bn_process *process, uint64_t address);
+/* How many beginnings of stacks are known. When it grows, chains that broke off before may now be completed:
+ * remembered results are void. */
+size_t bn_unwinder_bottoms(const struct bn_unwinder *unwinder);
 
-/* The registers and stack of a decoded sample. dump_bytes: how much was asked for. */
-struct bn_unwind_input bn_unwind_input_of(const struct bn_record *sample, size_t dump_bytes);
+/* The registers, stack and chain of a decoded sample. */
+struct bn_unwind_input bn_unwind_input_of(const struct bn_record *sample);
 
-/* Unwind. Not for several threads at once. */
+/* The word of the copied stack at `address`, word `index` of the chain; false = not there. */
+bool bn_unwind_input_word(const struct bn_unwind_input *input, uint64_t address, uint64_t *word);
+bool bn_unwind_input_chain(const struct bn_unwind_input *input, size_t index, uint64_t *word);
+
+/* Unwind. Where the copied stack ends before the chain does, the kernel's chain completes it as far as it can
+ * be trusted. Not for several threads at once. */
 void bn_unwind(struct bn_unwinder *unwinder, const struct bn_process *process,
                const struct bn_unwind_input *input, struct bn_unwind_result *result);
 

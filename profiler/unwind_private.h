@@ -7,13 +7,19 @@
 
 #include "profiler/unwind.h"
 
-enum { BN_UNWIND_MAX_SPACES = 16, BN_UNWIND_MAX_POPPED = 6 };
+enum { BN_UNWIND_MAX_SPACES = 16, BN_UNWIND_MAX_POPPED = 6, BN_UNWIND_BOTTOM_FRAMES = 3 };
 
 /* Unwind rules that libunwind has cached for one state of one process. */
 struct bn_unwind_space {
     unw_addr_space_t as;
     uint32_t serial, generation;
     uint64_t used; /* for finding the one unused for longest */
+};
+
+/* The outermost frames of a chain that came to its end. */
+struct bn_unwind_bottom {
+    struct bn_unwind_frame frames[BN_UNWIND_BOTTOM_FRAMES];
+    size_t n;
 };
 
 struct bn_unwinder {
@@ -34,13 +40,37 @@ struct bn_unwinder {
     bool parsing;                          /* libunwind reads an entry's head, not its rules */
     uint64_t popped[BN_UNWIND_MAX_POPPED]; /* words just below stack_start, downwards */
     size_t n_popped;
-    struct bn_idmap popped_at; /* memo of find_popped by image and vaddr */
-    bool beyond_dump;          /* a read hit the end of the copied stack */
-    uint64_t missed;           /* the first such address */
+    struct bn_idmap popped_at;       /* memo of find_popped by image and vaddr */
+    bool beyond_dump;                /* a read hit the end of the copied stack */
+    uint64_t missed;                 /* the first such address */
+    bool derived;                    /* regs come from a restart, not from the sample */
+    struct bn_unwind_result *result; /* takes the log of what was read */
+    bool unlogged;                   /* more was read than the log holds, or what it cannot express */
+
+    struct bn_idmap bottom_at; /* process and return address -> bottoms: see splice in unwind_chain.c */
+    struct bn_unwind_bottom *bottoms;
+    size_t n_bottoms, cap_bottoms;
 };
+
+/* All reading of a sample goes through these three, which log it for the memo. */
 
 /* A word of the recorded stack; false, and the miss remembered, if it was not copied. */
 bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *word);
+/* A register of the frame at which libunwind (re)started; false = not known. */
+bool bn_unwind_read_register(struct bn_unwinder *u, unsigned reg, uint64_t *value);
+/* A word of the kernel's chain; false = beyond its end. */
+bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word);
+
+/* Does a call instruction end at this address of an executable mapping? */
+bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address);
+
+/* After a whole chain: remember how stacks of this process begin. */
+void bn_unwind_note_bottom(struct bn_unwinder *u, const struct bn_process *process,
+                           const struct bn_unwind_result *result);
+/* The copy of the stack ended before the chain did: go on with the kernel's chain. Returns how the chain ends
+ * now. */
+enum bn_unwind_end bn_unwind_splice(struct bn_unwinder *u, const struct bn_process *process,
+                                    struct bn_unwind_result *result);
 
 /* The address space for this state of the process; NULL if libunwind has no memory for one. */
 unw_addr_space_t bn_unwind_space_of(struct bn_unwinder *u, const struct bn_process *p);

@@ -22,21 +22,71 @@ enum {
  * there. */
 static const uint64_t table_address = 0xeeeeeeee00000000u;
 
-/* ---- reading the stack ---- */
+/* ---- reading the sample ---- */
 
-static bool in_dump(const struct bn_unwinder *u, uint64_t address, uint64_t *word)
+bool bn_unwind_input_word(const struct bn_unwind_input *in, uint64_t address, uint64_t *word)
 {
-    uint64_t at = address - u->stack_start;
+    uint64_t start = in->regs[BN_UNWIND_RSP], at = address - start;
 
+    if (address < start || in->stack_bytes < 8 || at > in->stack_bytes - 8)
+        return false;
+    *word = bn_record_word(in->stack + at, 0);
+    return true;
+}
+
+bool bn_unwind_input_chain(const struct bn_unwind_input *in, size_t index, uint64_t *word)
+{
+    if (index >= in->n_chain)
+        return false;
+    *word = bn_record_word(in->chain, index);
+    return true;
+}
+
+/* value NULL: it was not there. */
+static void log_read(struct bn_unwinder *u, uint64_t where, const uint64_t *value)
+{
+    enum { LOOK_BACK = 16 };
+    struct bn_unwind_result *r = u->result;
+
+    if (where == 0)
+        return;
+    for (size_t i = r->n_reads; i > 0 && r->n_reads - i < LOOK_BACK; i--)
+        if (r->reads[i - 1].where == where)
+            return;
+    if (r->n_reads == BN_COUNT(r->reads))
+        u->unlogged = true;
+    else
+        r->reads[r->n_reads++] = bn_memo_found(where, value, u->stack_start);
+}
+
+static bool in_dump(struct bn_unwinder *u, uint64_t address, uint64_t *word)
+{
     for (size_t i = 0; i < u->n_popped; i++)
         if (address == u->stack_start - 8 * (i + 1)) {
-            *word = u->popped[i];
+            *word = u->popped[i]; /* a register, logged when it was noted */
             return true;
         }
-    if (address < u->stack_start || u->in->stack_bytes < 8 || at > u->in->stack_bytes - 8)
-        return false;
-    *word = bn_record_word(u->in->stack + at, 0);
-    return true;
+    bool there = bn_unwind_input_word(u->in, address, word);
+    log_read(u, bn_memo_stack(address, u->stack_start), there ? word : NULL);
+    return there;
+}
+
+bool bn_unwind_read_register(struct bn_unwinder *u, unsigned reg, uint64_t *value)
+{
+    bool known = u->known >> reg & 1;
+
+    *value = u->regs[reg];
+    if (!u->derived && reg != BN_UNWIND_RSP && reg != BN_UNWIND_RIP)
+        log_read(u, bn_memo_register(reg), known ? value : NULL);
+    return known;
+}
+
+bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word)
+{
+    bool there = bn_unwind_input_chain(u->in, index, word);
+
+    log_read(u, bn_memo_chain(index), there ? word : NULL);
+    return there;
 }
 
 /* Remember that a word of the stack was wanted which had not been copied. */
@@ -92,14 +142,14 @@ static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value
 
 static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *value, int write, void *arg)
 {
-    struct bn_unwinder *u = arg;
+    uint64_t word;
 
     (void)as;
     if (write)
         return -UNW_EREADONLYREG;
-    if (reg < 0 || reg >= BN_UNWIND_REGS || !(u->known >> reg & 1))
+    if (reg < 0 || reg >= BN_UNWIND_REGS || !bn_unwind_read_register(arg, (unsigned)reg, &word))
         return -UNW_EBADREG;
-    *value = u->regs[reg];
+    *value = word;
     return 0;
 }
 
@@ -186,6 +236,8 @@ void bn_unwinder_free(struct bn_unwinder *u)
     for (size_t i = 0; i < u->n_spaces; i++)
         unw_destroy_addr_space(u->spaces[i].as);
     bn_idmap_free(&u->popped_at);
+    bn_idmap_free(&u->bottom_at);
+    free(u->bottoms);
     free(u);
 }
 
@@ -278,9 +330,9 @@ void bn_unwind_note_popped(struct bn_unwinder *u, unw_addr_space_t as)
     if (!known)
         bn_idmap_put(&u->popped_at, image, u->here.vaddr, packed);
     for (; packed; packed >>= 5) {
-        unsigned reg = (packed & 31) - 1;
-        if (!(u->known >> reg & 1))
+        uint64_t value;
+        if (!bn_unwind_read_register(u, (packed & 31) - 1, &value))
             return;
-        u->popped[u->n_popped++] = u->regs[reg];
+        u->popped[u->n_popped++] = value;
     }
 }

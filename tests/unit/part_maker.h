@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * For tests of the join: profile.part made by hand. */
+ * For tests of the join: profile.part made by hand. Records go through the intake as a recorder's would; the
+ * samples' scope nodes come from the events that were put, by a search as plain as can be. */
 #ifndef TESTS_UNIT_PART_MAKER_H
 #define TESTS_UNIT_PART_MAKER_H
 
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #include "core/scope.h"
-#include "profiler/raw.h"
+#include "profiler/intake.h"
 
 enum { MAKER_PID = 100, MAKER_T0 = 1000000 };
 enum {
@@ -21,8 +22,12 @@ struct maker {
     struct bn_raw_writer w;
     char path[64];
     uint64_t sample_type;
-    struct bn_buf records; /* of the perf block being filled */
-    uint32_t n_records;
+    struct bn_buf records;
+    struct maker_placed {
+        int32_t tid;
+        struct bn_scope_event event;
+    } * events; /* of all threads */
+    size_t n_events, cap_events;
 };
 
 static inline void maker_json(struct maker *m, enum bn_raw_kind kind, const char *text)
@@ -46,7 +51,7 @@ static inline void maker_open(struct maker *m, uint64_t sample_type)
 static inline void maker_header(struct maker *m, const char *more)
 {
     char *text = bn_xasprintf(
-        "{\"schema\":\"bnprof-part\",\"version\":1,\"run_id\":\"r1\",\"started\":\"2026-11-21 10:15:00 "
+        "{\"schema\":\"bnprof-part\",\"version\":2,\"run_id\":\"r1\",\"started\":\"2026-11-21 10:15:00 "
         "+0000\","
         "\"t0_ns\":\"%d\",\"command\":\"run\",\"engine\":true,\"pid\":%d,\"event\":\"cpu-clock\",\"asked_"
         "hz\":1000,"
@@ -67,7 +72,6 @@ static inline void maker_put(struct maker *m, uint32_t type, uint16_t misc, cons
     bn_buf_put(&m->records, &head, sizeof head);
     bn_buf_put(&m->records, body, n);
     bn_buf_put(&m->records, zeros, bn_round_up(n, 8) - n);
-    m->n_records++;
 }
 
 /* The trailer of every record that is no sample: TID, TIME, CPU. */
@@ -128,16 +132,6 @@ static inline void maker_sample(struct maker *m, int32_t pid, int32_t tid, uint6
     bn_buf_free(&b);
 }
 
-/* The records so far as one block. */
-static inline void maker_flush(struct maker *m, uint32_t cpu)
-{
-    struct bn_raw_perf head = {.cpu = cpu, .n_records = m->n_records};
-
-    bn_raw_append(&m->w, BN_RAW_PERF, &head, sizeof head, m->records.p, m->records.n);
-    m->records.n = 0;
-    m->n_records = 0;
-}
-
 struct maker_event {
     uint64_t t;
     uint16_t node;
@@ -151,9 +145,12 @@ static inline void maker_scopes(struct maker *m, int32_t tid, uint32_t slot, uin
     struct bn_raw_scopes head = {.tid = tid, .slot = slot, .dropped = dropped};
     struct bn_scope_event *out = bn_xcalloc(n + 1, sizeof *out);
 
-    for (size_t i = 0; i < n; i++)
+    bn_grow(&m->events, &m->cap_events, m->n_events + n, sizeof *m->events);
+    for (size_t i = 0; i < n; i++) {
         out[i] =
             (struct bn_scope_event){MAKER_T0 + events[i].t, events[i].node, events[i].layer, events[i].step};
+        m->events[m->n_events++] = (struct maker_placed){tid, out[i]};
+    }
     bn_raw_append(&m->w, BN_RAW_SCOPES, &head, sizeof head, out, n * sizeof *out);
     free(out);
 }
@@ -169,15 +166,69 @@ static inline void maker_footer(struct maker *m)
         "4096}}");
 }
 
+static inline void maker_place(const struct maker *m, struct bn_intake_sample *s)
+{
+    bool before = false;
+
+    for (size_t i = 0; i < m->n_events; i++) {
+        const struct bn_scope_event *e = &m->events[i].event;
+        if (m->events[i].tid != s->tid)
+            continue;
+        if (e->t_ns <= s->t_ns) {
+            s->raw.node = e->node;
+            s->raw.layer = e->layer;
+            s->raw.step = e->step;
+        }
+        before = true;
+    }
+    if (before && s->raw.node == BN_RAW_NO_SCOPES)
+        s->raw.node = BN_RAW_BEFORE_SCOPES;
+}
+
+/* The record of the smallest time not below `from`, and behind `after` among equal ones; NULL = none. */
+static inline const uint8_t *maker_next(const struct maker *m, const struct bn_record_format *format,
+                                        const uint8_t *after)
+{
+    const uint8_t *best = NULL, *begin = (const uint8_t *)m->records.p;
+    uint64_t from = after ? bn_record_time(format, after) : 0, t, best_t = UINT64_MAX;
+
+    for (size_t at = 0, size; at < m->records.n; at += size) {
+        size = bn_record_size(begin + at, m->records.n - at);
+        t = bn_record_time(format, begin + at);
+        if (t < best_t && (t > from || (t == from && (!after || begin + at > after)))) {
+            best = begin + at;
+            best_t = t;
+        }
+    }
+    return best;
+}
+
+/* Records in the order of time, as the recorder takes them. */
+static inline void maker_settle(struct maker *m)
+{
+    struct bn_record_format format = {.sample_type = m->sample_type};
+    struct bn_intake in;
+
+    bn_intake_begin(&in, &format, false);
+    for (const uint8_t *r = maker_next(m, &format, NULL); r; r = maker_next(m, &format, r))
+        bn_intake_record(&in, r);
+    for (size_t i = 0; i < in.n_samples; i++)
+        maker_place(m, &in.samples[i]);
+    bn_intake_write(&in, &m->w);
+    bn_intake_end(&in);
+    bn_buf_free(&m->records);
+    free(m->events);
+}
+
 static inline void maker_close(struct maker *m)
 {
     struct bn_err err;
 
+    maker_settle(m);
     if (bn_raw_close(&m->w, &err) != 0) {
         fprintf(stderr, "%s\n", err.msg);
         abort();
     }
-    bn_buf_free(&m->records);
 }
 
 #endif

@@ -203,7 +203,7 @@ static void test_round_trip(void **state)
     char *a = read_all(in_folder("a.json"), &na), *b = read_all(in_folder("b.json"), &nb);
     assert_int_equal(na, nb);
     assert_memory_equal(a, b, na);
-    assert_memory_equal(a, "{\"schema\":\"bnprof-profile\",\"version\":1,", 39);
+    assert_memory_equal(a, "{\"schema\":\"bnprof-profile\",\"version\":2,", 39);
     assert_string_equal(q.command, p.command);
     assert_true(q.run.decode_tokens_per_second == 1.0 / 3.0);
     assert_true(isnan(q.run.token_ms_p99));
@@ -277,25 +277,28 @@ static void test_hostile_files(void **state)
     } cases[] = {
         {"{\"schema\"", "", "no JSON"},
         {"bnprof-profile", "other", "no profile: expected \"schema\": \"bnprof-profile\""},
-        {"\"version\":1", "\"version\":2", "version: expected 1"},
+        {"\"version\":2", "\"version\":1", "version: expected 2"},
         {"\"stack\":[2,", "\"stack\":[99,", "samples[0].stack: index 99 out of 5"},
         {"\"stack\":[2,", "\"stack\":[1.5,", "samples[0].stack: expected an integer"},
         {"\"stack\":[2,", "\"stack\":[-1,", "samples[0].stack: expected an integer"},
         {"\"stack\":[2,", "\"stack\":[1e300,", "samples[0].stack: expected an integer"},
         {"\"stack\":[2,", "\"stack\":[null,", "samples[0].stack: expected an integer"},
-        {"\"stack\":[2,", "\"stack\":[2,2,", "samples.stack: 4 values where t_ns has 3"},
-        {"\"stack\":[2,", "\"stack\":[", "samples.stack: 2 values where t_ns has 3"},
+        {"\"stack\":[2,", "\"stack\":[2,2,", "samples.stack: 4 values where dt_ns has 3"},
+        {"\"stack\":[2,", "\"stack\":[", "samples.stack: 2 values where dt_ns has 3"},
         {"\"stack\":[2,", "\"stacks\":[2,", "samples.stack: expected an array"},
-        {"\"t_ns\":[0,", "\"t_ns\":[5000,", "samples[1].t_ns: earlier than the sample before"},
-        {"\"thread\":[0,", "\"thread\":[1,", "samples[0].thread: index 1 out of 1"},
+        {"\"dt_ns\":[0,", "\"dt_ns\":[\"18446744073709551615\",", "samples.dt_ns: add up to more than 2^64"},
+        {"\"dt_ns\":[0,", "\"dt_ns\":[-1,", "samples[0].dt_ns: expected an integer"},
+        {"\"dt_ns\":[0,1001,1001]", "\"dt_ns\":7", "samples.dt_ns: expected an array"},
+        {"\"weight_ns\":1001001", "\"weight_ns\":\"x\"", "samples[0].weight_ns: expected an integer"},
+        {"\"thread\":0", "\"thread\":1", "samples[0].thread: index 1 out of 1"},
         {"\"frame\":[-1,0", "\"frame\":[0,0", "stacks[0].frame: expected -1"},
         {"\"frame\":[-1,0", "\"frame\":[-1,-1", "stacks[1].frame: expected an integer"},
         {"\"frame\":[-1,0", "\"frame\":[-1,88", "stacks[1].frame: index 88 out of 4"},
         {"\"parent\":[0,0", "\"parent\":[0,1", "stacks[1].parent: parent 1 does not come before entry 1"},
         {"\"function\":[0", "\"function\":[77", "frames[0].function: index 77 out of 6"},
         {"\"function\":[0", "\"function\":[-1", "frames[0].function: expected an integer"},
-        {"\"kind\":[0", "\"kind\":[9", "frames[0].kind: expected an integer from 0 to 3"},
-        {"\"inlined\":[0", "\"inlined\":[2", "frames[0].inlined: expected an integer from 0 to 1"},
+        {"\"kind\":0", "\"kind\":9", "frames[0].kind: expected an integer from 0 to 3"},
+        {"\"inlined\":0", "\"inlined\":2", "frames[0].inlined: expected an integer from 0 to 1"},
         {"\"prefill\":[1", "\"prefill\":[\"x\"", "tokens[0].prefill: expected an integer from 0 to 1"},
         {"\"end_ns\":[9", "\"end_ns\":[1", "tokens[0].end_ns: earlier than its start"},
         {"\"parent\":1,", "\"parent\":2,", "stages[2].parent: parent 2 does not come before entry 2"},

@@ -37,7 +37,7 @@ static int drop_dir(void **state)
 }
 
 static const char *const payloads[] = {"{\"a\":1}", "", "12345678", "a body that is longer than its head"};
-static const enum bn_raw_kind kinds[] = {BN_RAW_HEADER, BN_RAW_PERF, BN_RAW_SCOPES, BN_RAW_FOOTER};
+static const enum bn_raw_kind kinds[] = {BN_RAW_HEADER, BN_RAW_SAMPLES, BN_RAW_SCOPES, BN_RAW_FOOTER};
 
 /* Four blocks; returns the file's bytes, the caller frees them. ends[i] is where block i ends. */
 static uint8_t *write_sample(size_t *n, size_t ends[4])
@@ -240,7 +240,7 @@ static void test_full_disk(void **state)
     setrlimit(RLIMIT_FSIZE, &limit);
     assert_int_equal(bn_raw_create(&w, path, &err), 0);
     for (int i = 0; i < 20; i++) {
-        bn_raw_append(&w, BN_RAW_PERF, NULL, 0, body, 10000);
+        bn_raw_append(&w, BN_RAW_SAMPLES, NULL, 0, body, 10000);
         bn_raw_flush(&w);
     }
     assert_true(w.failed);

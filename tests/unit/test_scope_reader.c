@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The recorder's side of the scopes: thinning loses nothing that a sample can ask for, a crashed engine's
+ * The recorder's side of the scopes: every sample gets the stage of its moment, a crashed engine's
  * statistics are there, a hostile region does no harm. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,24 +88,45 @@ static long last_before(const struct bn_scope_event *events, size_t n, uint64_t 
     return at;
 }
 
-static void test_thinning(void **state)
+/* A sample lies in the last event at or before it. */
+static void assert_placed(const struct bn_raw_sample *s, uint64_t t_ns, const struct bn_scope_event *all,
+                          size_t n)
 {
-    enum { EVENTS = 20000, MARKS = 300 };
+    long want = last_before(all, n, t_ns);
+
+    if (want < 0) {
+        assert_int_equal(s->node, BN_RAW_BEFORE_SCOPES);
+        return;
+    }
+    assert_int_equal(s->node, all[want].node);
+    assert_int_equal(s->layer, all[want].layer);
+    assert_int_equal(s->step, all[want].step);
+    bool near = t_ns - all[want].t_ns < 30 || ((size_t)want + 1 < n && all[want + 1].t_ns - t_ns < 30);
+    assert_int_equal((s->flags & BN_RAW_SAMPLE_EDGE) != 0, near);
+}
+
+/* Samples are told once the horizon has passed them, out of order, as several CPUs give them. */
+static void test_placing(void **state)
+{
+    enum { EVENTS = 20000, SAMPLES = 600 };
     struct bn_scope_event *all = bn_xcalloc(EVENTS, sizeof *all), *kept = bn_xcalloc(EVENTS, sizeof *kept);
-    uint64_t marks[MARKS], t_ns = 1000000, before_ns = 0;
+    static struct bn_raw_sample samples[SAMPLES], other;
+    uint64_t times[SAMPLES], t_ns = 1000000, before_ns = 0;
     char path[] = "/tmp/bnprof-scopes.XXXXXX";
     struct bn_scope_reader r;
     struct bn_raw_writer w;
     struct bn_err err;
-    size_t n = 0, n_marks = 0, told = 0;
+    size_t n = 0, n_samples = 0, told = 0;
     uint32_t step = 0;
 
     (void)state;
     assert_int_equal(bn_scope_reader_create(&r, RING, &err), 0);
     fake_engine(r.region);
+    r.region->empty_scope_ns = 30;
     close(mkstemp(path));
     unlink(path);
     assert_int_equal(bn_raw_create(&w, path, &err), 0);
+    times[n_samples++] = 5; /* before the first event */
     while (n < EVENTS) {
         for (uint32_t burst = random_below(RING / 2 - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
             t_ns += random_below(3) * 50; /* several events at one instant, too */
@@ -113,40 +134,67 @@ static void test_thinning(void **state)
             uint16_t node = (uint16_t)(random_below(100) == 0 ? 1 + random_below(2) : 3 + random_below(2));
             all[n] = (struct bn_scope_event){.t_ns = t_ns, .node = node, .layer = (int16_t)n, .step = step};
             put_event(r.region, &all[n]);
-            if (random_below(70) == 0 && n_marks < MARKS)
-                marks[n_marks++] = t_ns + random_below(2) * 20;
+            if (random_below(40) == 0 && n_samples < SAMPLES)
+                times[n_samples++] = t_ns + random_below(2) * 20;
         }
-        uint64_t drained_ns =
-            t_ns - 30; /* the last mark may be told a round late, as a slow interrupt would */
-        for (size_t i = n_marks; i > told; i--) /* out of order, as the rings of several CPUs give them */
-            bn_scope_reader_mark(&r, TID, marks[i - 1]);
-        told = n_marks;
-        bn_scope_reader_mark(&r, TID + 1, t_ns);
+        size_t end = told;
+        while (end < n_samples && times[end] <= before_ns)
+            end++;
+        for (size_t i = end; i > told; i--)
+            bn_scope_reader_mark(&r, TID, times[i - 1], &samples[i - 1]);
+        told = end;
+        bn_scope_reader_mark(&r, TID + 1, t_ns, &other);
         assert_true(bn_scope_reader_fill(&r) > 0);
         bn_scope_reader_emit(&r, before_ns, &w);
-        before_ns = drained_ns;
+        before_ns = t_ns - 30;
     }
+    for (; told < n_samples; told++)
+        bn_scope_reader_mark(&r, TID, times[told], &samples[told]);
     bn_scope_reader_emit(&r, UINT64_MAX, &w);
     assert_int_equal(bn_raw_close(&w, &err), 0);
     assert_int_equal(r.n_late, 0);
+    assert_true(n_samples > SAMPLES / 2);
+    for (size_t i = 0; i < n_samples; i++)
+        assert_placed(&samples[i], times[i], all, n);
     size_t n_kept = read_events(path, kept, EVENTS);
     assert_true(n_kept < EVENTS / 10);
-    for (size_t i = 1; i < n_kept; i++)
-        assert_true(kept[i].t_ns >= kept[i - 1].t_ns && kept[i].step >= kept[i - 1].step);
-    for (size_t i = 0; i < n_marks; i++) {
-        long want = last_before(all, n, marks[i]), got = last_before(kept, n_kept, marks[i]);
-        assert_true(want >= 0 && got >= 0);
-        assert_memory_equal(&all[want], &kept[got], sizeof *all);
-    }
-    for (size_t i = 0, k = 0; i < n; i++) /* first of each step, and all coarse ones */
+    for (size_t i = 0, k = 0; i < n; i++) /* first of each step, and all coarse ones, in order */
         if (i == 0 || all[i].step != all[i - 1].step || all[i].node <= 2) {
-            while (k < n_kept && memcmp(&kept[k], &all[i], sizeof *all) != 0)
-                k++;
             assert_true(k < n_kept);
+            assert_memory_equal(&kept[k++], &all[i], sizeof *all);
         }
     bn_scope_reader_close(&r);
     free(all);
     free(kept);
+    unlink(path);
+}
+
+/* Where events were dropped the stage is not known; it comes back with later events. */
+static void test_dropped(void **state)
+{
+    char path[] = "/tmp/bnprof-scopes.XXXXXX";
+    struct bn_raw_sample samples[12] = {{0}};
+    struct bn_scope_reader r;
+    struct bn_raw_writer w;
+    struct bn_err err;
+
+    (void)state;
+    assert_int_equal(bn_scope_reader_create(&r, RING, &err), 0);
+    fake_engine(r.region);
+    close(mkstemp(path));
+    unlink(path);
+    assert_int_equal(bn_raw_create(&w, path, &err), 0);
+    for (uint64_t round = 0; round < BN_COUNT(samples); round++) {
+        put_event(r.region, &(struct bn_scope_event){.t_ns = round * 100 + 10, .node = 3});
+        if (round == 4)
+            atomic_store(&r.region->threads[0].dropped, 7);
+        bn_scope_reader_mark(&r, TID, round * 100 + 50, &samples[round]);
+        bn_scope_reader_emit(&r, round * 100 + 99, &w);
+    }
+    for (size_t i = 0; i < BN_COUNT(samples); i++)
+        assert_int_equal(samples[i].node, i < 4 || i > 6 ? 3 : BN_RAW_SCOPES_LOST);
+    assert_int_equal(bn_raw_close(&w, &err), 0);
+    bn_scope_reader_close(&r);
     unlink(path);
 }
 
@@ -209,6 +257,7 @@ static void test_hostile_region(void **state)
 {
     char path[] = "/tmp/bnprof-scopes.XXXXXX";
     struct bn_scope_reader r;
+    struct bn_raw_sample sample;
     struct bn_raw_writer w;
     struct bn_err err;
 
@@ -224,7 +273,7 @@ static void test_hostile_region(void **state)
         memset(&r.region->threads[0], 0xff, offsetof(struct bn_scope_thread, stats));
         if (round % 2)
             atomic_store(&r.region->info_n, 60000);
-        bn_scope_reader_mark(&r, -1, 5);
+        bn_scope_reader_mark(&r, -1, 5, &sample);
         bn_scope_reader_fill(&r);
         bn_scope_reader_emit(&r, round, &w);
         free(bn_scope_reader_snapshot(&r, 1));
@@ -238,7 +287,8 @@ static void test_hostile_region(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_thinning),
+        cmocka_unit_test(test_placing),
+        cmocka_unit_test(test_dropped),
         cmocka_unit_test(test_killed_engine),
         cmocka_unit_test(test_hostile_region),
     };

@@ -113,7 +113,7 @@ static void assert_absent(const struct bn_unwind_result *r, const char *name)
 
 static void test_through_libc(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     int v[] = {3, 1, 2};
 
     (void)unused;
@@ -129,8 +129,8 @@ static void test_through_libc(void **unused)
  * another one. */
 static void test_short_copies(void **unused)
 {
-    struct fixture f;
-    struct bn_unwind_result whole;
+    static struct fixture f;
+    static struct bn_unwind_result whole; /* on the stack it would fill the copy */
     int v[] = {3, 1, 2};
 
     (void)unused;
@@ -192,7 +192,7 @@ NOINLINE static void with_poison(int *v, size_t n)
 
 static void test_poison(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     int v[] = {3, 1, 2};
 
     (void)unused;
@@ -236,7 +236,7 @@ NOINLINE static void interrupted(void)
 
 static void test_signal(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     struct sigaction action = {.sa_sigaction = handler_that_takes, .sa_flags = SA_SIGINFO};
 
     (void)unused;
@@ -265,7 +265,7 @@ NOINLINE static void *thread_function(void *argument)
 
 static void test_thread(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     pthread_t thread;
 
     (void)unused;
@@ -305,7 +305,7 @@ NOINLINE static void write_through_stdio(FILE *f)
 
 static void test_personality(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     FILE *file = fopencookie(NULL, "w", (cookie_io_functions_t){.write = cookie_write});
 
     (void)unused;
@@ -331,7 +331,7 @@ NOINLINE static void descend(int levels, int *v, size_t n)
 
 static void test_too_deep(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     int v[] = {3, 1, 2};
 
     (void)unused;
@@ -368,7 +368,7 @@ static void take_here(void)
 
 static void test_no_rules(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
 
     (void)unused;
     fixture_begin(&f, sizeof state.stack);
@@ -390,7 +390,7 @@ static void test_no_rules(void **unused)
 
 static void test_garbage(void **unused)
 {
-    struct fixture f;
+    static struct fixture f;
     int v[] = {3, 1, 2};
 
     (void)unused;
@@ -519,7 +519,7 @@ NOINLINE static unsigned step_through(unsigned a, unsigned b)
 static void test_every_instruction(void **unused)
 {
     static char other_stack[1 << 20];
-    struct fixture f;
+    static struct fixture f;
     stack_t alternative = {.ss_sp = other_stack, .ss_size = sizeof other_stack}, before;
     struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK}, old;
 

@@ -56,7 +56,7 @@ static inline void self_take(struct self_state *s, const ucontext_t *uc, size_t 
     static const int gregs[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
                                 REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                 REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
-    s->in = (struct bn_unwind_input){.stack = s->stack, .stack_full = true};
+    s->in = (struct bn_unwind_input){.stack = s->stack};
     for (int i = 0; i < BN_UNWIND_REGS; i++) {
         s->in.regs[i] = (uint64_t)uc->uc_mcontext.gregs[gregs[i]];
         s->in.known |= 1u << i;
@@ -67,7 +67,6 @@ static inline void self_take(struct self_state *s, const ucontext_t *uc, size_t 
                       (off_t)s->in.regs[BN_UNWIND_RSP]);
     close(fd);
     s->in.stack_bytes = n > 0 ? (size_t)n : 0;
-    s->in.stack_full = s->in.stack_bytes >= bytes;
 }
 
 /* The names of a chain, innermost first, inlined ones too, joined by spaces; the caller frees. */

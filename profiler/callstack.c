@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ * From the sample's registers, stack and chain to an entry of the stack table. */
+#include "profiler/callstack.h"
+
+#include <linux/perf_event.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* An answer of the memo is an entry of the table, and whether the dump was too short for it. */
+#define SHORT_BIT (1u << 31)
+_Static_assert(BN_CALLSTACK_MAX_ENTRIES < 1 << 30, "entries leave room for the bit");
+
+void bn_callstack_begin(struct bn_callstack *c, struct bn_maps *maps, bool frame_pointers)
+{
+    *c = (struct bn_callstack){
+        .maps = maps, .frame_pointers = frame_pointers, .unwinder = bn_unwinder_new(maps)};
+    bn_stack_table_init(&c->table);
+    c->unwound = bn_xcalloc(1, sizeof *c->unwound);
+}
+
+void bn_callstack_end(struct bn_callstack *c)
+{
+    bn_unwinder_free(c->unwinder);
+    bn_stack_table_free(&c->table);
+    bn_memo_free(&c->memo);
+    free(c->unwound);
+    *c = (struct bn_callstack){0};
+}
+
+static uint32_t add_place(struct bn_callstack *c, uint32_t parent, const struct bn_place *place,
+                          uint64_t address)
+{
+    if (!place->image)
+        return bn_stack_table_add(&c->table, parent, BN_RAW_NOWHERE, address);
+    return bn_stack_table_add(&c->table, parent, (int32_t)place->file,
+                              place->has_vaddr ? place->vaddr : UINT64_MAX);
+}
+
+static uint32_t add_mark(struct bn_callstack *c, enum bn_unwind_end end)
+{
+    return bn_stack_table_add(&c->table, 0, BN_RAW_MARK, end);
+}
+
+/* ---- user part ---- */
+
+static uint32_t add_unwound(struct bn_callstack *c, const struct bn_unwind_input *in)
+{
+    const struct bn_unwind_result *u = c->unwound;
+    uint32_t stack = u->end == BN_UNWIND_COMPLETE ? 0 : add_mark(c, u->end);
+
+    for (size_t i = u->n; i-- > 0;)
+        stack = add_place(c, stack, &u->frames[i].place, u->frames[i].address);
+    if (u->n == 0)
+        stack = bn_stack_table_add(&c->table, stack, BN_RAW_NOWHERE, in->regs[BN_UNWIND_RIP]);
+    return stack;
+}
+
+/* Unwind, or know it again. */
+static uint32_t user_stack(struct bn_callstack *c, const struct bn_process *process,
+                           const struct bn_unwind_input *in)
+{
+    uint64_t state = (uint64_t)process->serial << 32 | process->generation, ip = in->regs[BN_UNWIND_RIP];
+    uint32_t answer = in->stack_bytes ? bn_memo_find(&c->memo, state, ip, in) : BN_MEMO_UNKNOWN;
+
+    if (answer != BN_MEMO_UNKNOWN) {
+        c->n_known++;
+        return answer;
+    }
+    c->n_unwound++;
+    bn_unwind(c->unwinder, process, in, c->unwound);
+    if (bn_unwinder_bottoms(c->unwinder) != c->n_bottoms) {
+        c->n_bottoms = bn_unwinder_bottoms(c->unwinder);
+        bn_memo_free(&c->memo);
+    }
+    answer = add_unwound(c, in) | (c->unwound->dump_short ? SHORT_BIT : 0);
+    if (c->unwound->n_reads)
+        bn_memo_add(&c->memo, state, ip, c->unwound->reads, c->unwound->n_reads, answer);
+    return answer;
+}
+
+/* With frame pointers the kernel has walked the chain. It cannot say how the chain ended: the mark stays
+ * unless the names show that the start was reached. */
+static uint32_t chain_stack(struct bn_callstack *c, const struct bn_process *process,
+                            const struct bn_unwind_input *in)
+{
+    uint32_t stack = in->n_chain ? add_mark(c, BN_UNWIND_NO_CFI) : 0;
+
+    for (size_t i = in->n_chain; i-- > 0;) {
+        uint64_t address = bn_record_word(in->chain, i) - (i > 0); /* the first is exact */
+        struct bn_place place = bn_maps_find(c->maps, process, address);
+        stack = add_place(c, stack, &place, address);
+    }
+    return stack;
+}
+
+/* ---- kernel part ---- */
+
+/* The addresses behind the kernel's marker in the chain; the first is exact, the others return. */
+static uint32_t kernel_stack(struct bn_callstack *c, const struct bn_record *r, uint32_t stack)
+{
+    size_t first = 0, end;
+
+    while (first < r->n_chain && bn_record_word(r->chain, first) != (uint64_t)PERF_CONTEXT_KERNEL)
+        first++;
+    first += first < r->n_chain;
+    for (end = first; end < r->n_chain && bn_record_word(r->chain, end) < (uint64_t)PERF_CONTEXT_MAX; end++)
+        ;
+    if (first == end)
+        return bn_stack_table_add(&c->table, stack, BN_RAW_KERNEL, r->ip);
+    for (size_t i = end; i-- > first;)
+        stack =
+            bn_stack_table_add(&c->table, stack, BN_RAW_KERNEL, bn_record_word(r->chain, i) - (i > first));
+    return stack;
+}
+
+/* The copied stack was written by another core: fetch the part that a stack of usual depth fills. */
+static void prefetch(const struct bn_record *r)
+{
+    enum { LINE = 64, USUAL_BYTES = 2048 };
+
+    for (size_t at = 0; at < r->stack_bytes && at < USUAL_BYTES; at += LINE)
+        __builtin_prefetch(r->stack + at);
+}
+
+struct bn_callstack_found bn_callstack_of(struct bn_callstack *c, const struct bn_process *process,
+                                          const struct bn_record *r)
+{
+    struct bn_callstack_found found = {0};
+
+    prefetch(r);
+    struct bn_unwind_input in = bn_unwind_input_of(r);
+    bool kernel = (r->misc & PERF_RECORD_MISC_CPUMODE_MASK) == PERF_RECORD_MISC_KERNEL;
+    /* A thread of the kernel, or a program about to be started, has no user part. */
+    bool user = !kernel || in.stack_bytes > 0;
+
+    if (c->frame_pointers)
+        found.stack = chain_stack(c, process, &in);
+    else if (user)
+        found.stack = user_stack(c, process, &in);
+    if (!c->frame_pointers && found.stack & SHORT_BIT)
+        found.flags |= BN_RAW_SAMPLE_DUMP_SHORT;
+    found.stack &= ~SHORT_BIT;
+    if (kernel) {
+        found.flags |= BN_RAW_SAMPLE_KERNEL;
+        found.stack = kernel_stack(c, r, found.stack);
+    }
+    return found;
+}
+
+void bn_callstack_write(struct bn_callstack *c, struct bn_raw_writer *w)
+{
+    bn_stack_table_write(&c->table, w);
+    if (c->table.n < BN_CALLSTACK_MAX_ENTRIES && c->memo.n < BN_MEMO_MAX_NODES)
+        return;
+    bn_memo_free(&c->memo);
+    bn_stack_table_free(&c->table);
+    bn_stack_table_init(&c->table);
+}

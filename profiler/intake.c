@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ * Records in, tables and samples out. */
+#include "profiler/intake.h"
+
+#include <linux/perf_event.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A thread that was heard of. */
+struct bn_intake_thread {
+    int32_t pid;
+    bool ended;
+    char name[16];
+};
+
+void bn_intake_begin(struct bn_intake *in, const struct bn_record_format *format, bool frame_pointers)
+{
+    *in = (struct bn_intake){.format = *format};
+    bn_maps_init(&in->maps);
+    bn_callstack_begin(&in->stacks, &in->maps, frame_pointers);
+}
+
+void bn_intake_end(struct bn_intake *in)
+{
+    if (!in->stacks.unwinder)
+        return;
+    bn_callstack_end(&in->stacks);
+    bn_maps_free(&in->maps);
+    bn_idmap_free(&in->thread_of_tid);
+    free(in->threads);
+    free(in->news);
+    free(in->samples);
+    *in = (struct bn_intake){0};
+}
+
+void bn_intake_set_vdso(struct bn_intake *in, const void *bytes, size_t n)
+{
+    bn_maps_set_vdso(&in->maps, bytes, n);
+}
+
+/* ---- threads ---- */
+
+static void tell_thread(struct bn_intake *in, uint32_t index, int32_t tid)
+{
+    struct bn_raw_thread told = {.index = index, .pid = in->threads[index].pid, .tid = tid};
+
+    memcpy(told.name, in->threads[index].name, sizeof in->threads[index].name);
+    bn_grow(&in->news, &in->cap_news, in->n_news + 1, sizeof *in->news);
+    in->news[in->n_news++] = told;
+}
+
+static void set_name(struct bn_intake_thread *t, const char *name)
+{
+    snprintf(t->name, sizeof t->name, "%s", name);
+}
+
+static uint32_t new_thread(struct bn_intake *in, int32_t pid, int32_t tid, const char *name)
+{
+    uint32_t index = (uint32_t)in->n_threads++;
+
+    bn_grow(&in->threads, &in->cap_threads, in->n_threads, sizeof *in->threads);
+    in->threads[index] = (struct bn_intake_thread){.pid = pid};
+    set_name(&in->threads[index], name);
+    bn_idmap_put(&in->thread_of_tid, (uint32_t)tid, 0, index);
+    tell_thread(in, index, tid);
+    return index;
+}
+
+/* The living thread of that number, made if it was never heard of. A sample may come a moment after the end.
+ */
+static uint32_t thread_of(struct bn_intake *in, int32_t pid, int32_t tid)
+{
+    const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)tid, 0);
+
+    return known && in->threads[*known].pid == pid ? *known : new_thread(in, pid, tid, "");
+}
+
+static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
+{
+    const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)r->tid, 0), *parent;
+    char name[sizeof in->threads->name] = "";
+    uint32_t thread;
+
+    switch (r->type) {
+    case PERF_RECORD_FORK:
+        parent = bn_idmap_get(&in->thread_of_tid, (uint32_t)r->parent_tid, 0);
+        if (parent)
+            memcpy(name, in->threads[*parent].name, sizeof name); /* the table may move */
+        if (!known || in->threads[*known].ended || in->threads[*known].pid != r->pid)
+            new_thread(in, r->pid, r->tid, name);
+        break;
+    case PERF_RECORD_COMM:
+        thread = thread_of(in, r->pid, r->tid);
+        set_name(&in->threads[thread], r->text);
+        tell_thread(in, thread, r->tid);
+        break;
+    case PERF_RECORD_EXIT:
+        if (known)
+            in->threads[*known].ended = true;
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- records ---- */
+
+static void add_sample(struct bn_intake *in, const struct bn_record *r)
+{
+    struct bn_callstack_found found = bn_callstack_of(&in->stacks, bn_maps_process(&in->maps, r->pid), r);
+
+    bn_grow(&in->samples, &in->cap_samples, in->n_samples + 1, sizeof *in->samples);
+    in->samples[in->n_samples++] = (struct bn_intake_sample){
+        .t_ns = r->t_ns,
+        .pid = r->pid,
+        .tid = r->tid,
+        .raw = {.weight = r->period,
+                .thread = thread_of(in, r->pid, r->tid),
+                .stack = found.stack,
+                .node = BN_RAW_NO_SCOPES,
+                .layer = -1,
+                .flags = found.flags},
+    };
+    in->n_total++;
+    in->last_ns = r->t_ns > in->last_ns ? r->t_ns : in->last_ns;
+}
+
+void bn_intake_record(struct bn_intake *in, const uint8_t *record)
+{
+    struct bn_record r;
+
+    if (bn_record_decode(&in->format, record, &r, NULL) != 0) {
+        in->n_damaged++;
+        return;
+    }
+    in->n_lost += r.lost;
+    in->n_throttled += r.type == PERF_RECORD_THROTTLE;
+    if (r.type == PERF_RECORD_SAMPLE) {
+        add_sample(in, &r);
+    } else {
+        bn_maps_apply(&in->maps, &r);
+        apply_to_threads(in, &r);
+    }
+}
+
+/* ---- writing ---- */
+
+static void write_files(struct bn_intake *in, struct bn_raw_writer *w)
+{
+    for (; in->n_files_written < in->maps.n_files; in->n_files_written++) {
+        const struct bn_mapped_file *f = &in->maps.files[in->n_files_written];
+        struct bn_raw_file head = {.index = (uint32_t)in->n_files_written,
+                                   .build_id_bytes = f->build_id_bytes};
+        memcpy(head.build_id, f->build_id, f->build_id_bytes);
+        bn_raw_append(w, BN_RAW_FILE, &head, sizeof head, f->path, strlen(f->path));
+    }
+}
+
+static void write_samples(struct bn_intake *in, struct bn_raw_writer *w)
+{
+    struct bn_raw_samples head = {0};
+    struct bn_raw_sample *raw;
+    size_t begin = 0, end;
+
+    for (; begin < in->n_samples; begin = end) {
+        head.base_ns = in->samples[begin].t_ns;
+        raw = bn_xmalloc((in->n_samples - begin) * sizeof *raw);
+        for (end = begin; end < in->n_samples; end++) { /* as far as 32 bits of nanoseconds reach */
+            uint64_t dt_ns = in->samples[end].t_ns - head.base_ns;
+            if (dt_ns > UINT32_MAX)
+                break;
+            raw[end - begin] = in->samples[end].raw;
+            raw[end - begin].dt_ns = (uint32_t)dt_ns;
+        }
+        bn_raw_append(w, BN_RAW_SAMPLES, &head, sizeof head, raw, (end - begin) * sizeof *raw);
+        free(raw);
+    }
+    in->n_samples = 0;
+}
+
+void bn_intake_write(struct bn_intake *in, struct bn_raw_writer *w)
+{
+    write_files(in, w);
+    if (in->n_news)
+        bn_raw_append(w, BN_RAW_THREADS, in->news, in->n_news * sizeof *in->news, NULL, 0);
+    in->n_news = 0;
+    bn_callstack_write(&in->stacks, w);
+    write_samples(in, w);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * What the recorder does with perf records while the program runs: follows processes, mappings and threads,
+ * turns every sample into a few numbers (thread, stack, weight), and writes tables and samples into
+ * profile.part.
+ *
+ * Memory is bounded however long it runs: the tables of stacks and of remembered unwinds begin anew at a
+ * fixed size (about 40 MiB together), processes that ended are dropped, and names and unwind tables are kept
+ * once for each file that was sampled. */
+#ifndef PROFILER_INTAKE_H
+#define PROFILER_INTAKE_H
+
+#include "profiler/callstack.h"
+#include "profiler/records.h"
+
+/* A sample on its way: `raw` but for the time, and who and when. */
+struct bn_intake_sample {
+    uint64_t t_ns;
+    int32_t pid, tid;
+    struct bn_raw_sample
+        raw; /* dt_ns unset; node, layer and step as bn_intake_record leaves them: no scopes */
+};
+
+struct bn_intake {
+    struct bn_record_format format;
+    struct bn_maps maps;
+    struct bn_callstack stacks;
+    size_t n_files_written;
+
+    struct bn_idmap thread_of_tid; /* the latest thread of that number */
+    struct bn_intake_thread *threads;
+    size_t n_threads, cap_threads;
+    struct bn_raw_thread *news; /* threads to be written */
+    size_t n_news, cap_news;
+
+    struct bn_intake_sample *samples; /* since the last write */
+    size_t n_samples, cap_samples;
+    uint64_t n_total, n_lost, n_throttled, n_damaged;
+    uint64_t last_ns; /* of the latest sample */
+};
+
+void bn_intake_begin(struct bn_intake *intake, const struct bn_record_format *format, bool frame_pointers);
+void bn_intake_end(struct bn_intake *intake);
+
+/* The image of the vdso, from its bytes; before the first record. */
+void bn_intake_set_vdso(struct bn_intake *intake, const void *bytes, size_t n);
+
+/* Take one whole record; records come in the order of their times. */
+void bn_intake_record(struct bn_intake *intake, const uint8_t *record);
+
+/* Append new files, threads, stacks and the samples. */
+void bn_intake_write(struct bn_intake *intake, struct bn_raw_writer *w);
+
+#endif
