@@ -26,7 +26,8 @@ CFLAGS   ?=
 ALL_CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -I$(BUILD) $(CFLAGS_$(CONFIG)) -g -fno-omit-frame-pointer -ffp-contract=off \
               -pthread $(WARN) $(if $(WERROR),-Werror) $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null) $(CFLAGS)
 ALL_LDFLAGS = $(filter -fsanitize%,$(CFLAGS_$(CONFIG))) -pthread $(LDFLAGS)
-LIBS        = $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm
+# libiberty has no .pc file.
+LIBS        = $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -liberty -lm
 
 # A kernel file's suffix says which instructions it may use; every other file is for the baseline CPU.
 ISA.avx2       := -mavx2 -mfma -mf16c

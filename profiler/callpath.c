@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profiler/addresses.h"
+
 enum { MAX_IDS = BN_PROFILE_MAX_DEPTH - 1 };
 
 void bn_callpath_begin(struct bn_callpath *c, struct bn_profile *p, const struct bn_kallsyms *kallsyms,
@@ -113,21 +115,16 @@ static struct bn_image *image_of(struct bn_callpath *c, int32_t file)
     return f->image;
 }
 
-/* Fill c->symbols. */
-static void find_names(struct bn_callpath *c, const struct bn_raw_stack *e)
+static struct bn_place place_of(struct bn_callpath *c, const struct bn_raw_stack *e)
 {
     struct bn_place place = {0};
 
-    if (e->file == BN_RAW_KERNEL) {
-        bn_symbols_find_kernel(c->symbols, c->kallsyms, e->address);
-        return;
-    }
     if (e->file >= 0) {
         place.image = image_of(c, e->file);
         place.vaddr = e->address;
         place.has_vaddr = e->address != UINT64_MAX && place.image->usable;
     }
-    bn_symbols_find(c->symbols, &place);
+    return place;
 }
 
 static const struct bn_callpath_names *names_of(struct bn_callpath *c, const struct bn_raw_stack *e)
@@ -138,13 +135,18 @@ static const struct bn_callpath_names *names_of(struct bn_callpath *c, const str
 
     if (known)
         return &c->names[*known];
-    find_names(c, e);
-    struct bn_callpath_names names = {.first = c->n_pool, .n = (uint32_t)s->n};
+    struct bn_callpath_names names = {.first = c->n_pool, .place = place_of(c, e)};
+    if (e->file == BN_RAW_KERNEL)
+        bn_symbols_find_kernel(c->symbols, c->kallsyms, e->address);
+    else
+        bn_symbols_find(c->symbols, &names.place);
+    names.n = (uint32_t)s->n;
     names.unnamed = s->frames[0].kind == BN_FRAME_UNKNOWN ||
                     (s->frames[0].kind == BN_FRAME_KERNEL && s->frames[0].function[0] == '[');
     bn_grow(&c->pool, &c->cap_pool, c->n_pool + s->n, sizeof *c->pool);
     for (size_t i = 0; i < s->n; i++)
         c->pool[c->n_pool++] = bn_profile_add_frame(c->profile, &s->frames[i]);
+    bn_addresses_note(c->profile, &names.place, c->pool[c->n_pool - 1], 0);
     bn_grow(&c->names, &c->cap_names, c->n_names + 1, sizeof *c->names);
     bn_idmap_put(&c->by_address, file, address, (uint32_t)c->n_names);
     c->names[c->n_names] = names;
@@ -203,7 +205,7 @@ static void add_mark(struct bn_callpath *c, struct bn_callpath_found *found)
 
 static struct bn_callpath_found build(struct bn_callpath *c, uint32_t stack, bool main_thread)
 {
-    struct bn_callpath_found found = {.end = BN_UNWIND_COMPLETE, .file = BN_RAW_NOWHERE};
+    struct bn_callpath_found found = {.end = BN_UNWIND_COMPLETE, .file = BN_RAW_NOWHERE, .leaf = BN_NONE};
     const struct bn_raw_stack *e;
     size_t n_user = 0;
 
@@ -216,7 +218,10 @@ static struct bn_callpath_found build(struct bn_callpath *c, uint32_t stack, boo
         }
         found.file = e->file;
         n_user += e->file != BN_RAW_KERNEL;
-        append(c, names_of(c, e), &found);
+        const struct bn_callpath_names *names = names_of(c, e);
+        if (c->n_ids == 0)
+            found.leaf = (uint32_t)(names - c->names);
+        append(c, names, &found);
     }
     bool by_library = c->frame_pointers && !main_thread && ends_in_libc(c, found.file, n_user);
     if (found.end != BN_UNWIND_COMPLETE && (by_library || reaches_start(c)))
@@ -231,7 +236,7 @@ static struct bn_callpath_found build(struct bn_callpath *c, uint32_t stack, boo
 struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread)
 {
     const uint32_t *known = bn_idmap_get(&c->by_entry, stack, main_thread);
-    struct bn_callpath_found found = {0};
+    struct bn_callpath_found found = {.leaf = BN_NONE};
 
     if (known)
         found = c->found[*known];
@@ -240,6 +245,10 @@ struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, b
         bn_idmap_put(&c->by_entry, stack, main_thread, (uint32_t)c->n_found);
         bn_grow(&c->found, &c->cap_found, c->n_found + 1, sizeof *c->found);
         c->found[c->n_found++] = found;
+    }
+    if (found.leaf != BN_NONE) {
+        const struct bn_callpath_names *leaf = &c->names[found.leaf];
+        bn_addresses_note(c->profile, &leaf->place, c->pool[leaf->first + leaf->n - 1], 1);
     }
     c->ends[found.end]++;
     if (found.end != BN_UNWIND_COMPLETE)

@@ -22,6 +22,7 @@ struct bn_callpath_names {
     size_t first;
     uint32_t n;
     bool unnamed; /* the innermost has no symbol */
+    struct bn_place place;
 };
 
 /* What one stack became. */
@@ -30,6 +31,7 @@ struct bn_callpath_found {
     uint32_t flags; /* BN_SAMPLE_TRUNCATED, _UNNAMED */
     uint32_t end;   /* enum bn_unwind_end */
     int32_t file;   /* where it broke off */
+    uint32_t leaf;  /* names of the leaf; BN_NONE = the stack is empty */
 };
 
 struct bn_callpath {

@@ -84,6 +84,13 @@ static struct bn_debug *read_units(struct bn_image *image)
     return d;
 }
 
+bool bn_debug_exists(struct bn_image *image)
+{
+    if (!image->debug)
+        image->debug = read_units(image);
+    return image->debug->n_ranges > 0;
+}
+
 static struct unit *find_unit(struct bn_debug *d, uint64_t vaddr)
 {
     size_t low = 0, high = d->n_ranges;

@@ -87,7 +87,7 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t n)
 /* The file mapped by libelf, with no descriptor kept; NULL with errno if it cannot be opened or is no regular
  * file. (libelf makes copies of what it changes; with elf_memory on a mapping of ours it would write to
  * that.) */
-static Elf *open_elf(const char *path)
+static Elf *open_elf(const char *path, int64_t *modified_s)
 {
     struct stat st;
     Elf *elf = NULL;
@@ -99,6 +99,8 @@ static Elf *open_elf(const char *path)
     errno = EINVAL;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
         elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+    if (elf && modified_s && st.st_mtim.tv_sec > 0)
+        *modified_s = st.st_mtim.tv_sec;
     if (elf && elf_cntl(elf, ELF_C_FDREAD) != 0) {
         elf_end(elf);
         elf = NULL;
@@ -113,7 +115,7 @@ static bool try_debug_file(struct bn_image *image, const char *path, const GElf_
     uint8_t id[BN_IMAGE_MAX_BUILD_ID];
     uint32_t n = 0;
     size_t size = 0;
-    Elf *elf = open_elf(path);
+    Elf *elf = open_elf(path, NULL);
 
     if (elf && elf_kind(elf) == ELF_K_ELF) {
         const char *bytes = elf_rawfile(elf, &size);
@@ -170,6 +172,15 @@ static int check_elf(struct bn_image *image, struct bn_err *err)
     return 0;
 }
 
+/* An image that cannot be used goes by the build id of the file that ran. */
+static void keep_id(struct bn_image *image, const uint8_t *build_id, size_t n)
+{
+    n = n <= BN_IMAGE_MAX_BUILD_ID ? n : 0;
+    if (n > 0)
+        memcpy(image->build_id, build_id, n);
+    image->build_id_bytes = (uint32_t)n;
+}
+
 static void load(struct bn_image *image, const uint8_t *build_id, size_t n)
 {
     struct bn_err err;
@@ -183,6 +194,7 @@ static void load(struct bn_image *image, const uint8_t *build_id, size_t n)
         bn_err_set(&err, "%s: the file was replaced since the recording (other build id)", image->path);
         image->other_file = true;
         refuse(image, &err);
+        keep_id(image, build_id, n);
         return;
     }
     read_segments(image);
@@ -229,10 +241,11 @@ struct bn_image *bn_image_open(const char *path, const uint8_t *build_id, size_t
         refuse(image, &err);
         return image;
     }
-    image->elf = open_elf(image->path);
+    image->elf = open_elf(image->path, &image->modified_s);
     if (!image->elf) {
         bn_err_set(&err, "%s: cannot be read: %s", image->path, strerror(errno));
         refuse(image, &err);
+        keep_id(image, build_id, build_id_bytes);
         return image;
     }
     image->bytes = (const uint8_t *)elf_rawfile(image->elf, &image->n_bytes);

@@ -36,10 +36,14 @@ struct bn_image {
     size_t n_segments;
     uint64_t vaddr_end; /* of the last segment, rounded up to a page */
     uint64_t entry;     /* 0 = none */
+    int64_t modified_s; /* time of the file's last change, Unix; 0 = unknown */
     struct bn_fde_table fdes;
 
     struct bn_symtab *symtab; /* made when first asked for, see symbols.c */
     struct bn_debug *debug;
+
+    const void *noted_in; /* see addresses.c: the record that has this image among its modules … */
+    uint32_t noted_as;    /* … and where */
 };
 
 /* Open the file of a mapping. Never NULL: an image that cannot be used says why. build_id (NULL or n bytes)

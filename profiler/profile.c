@@ -24,8 +24,8 @@ struct bn_intern {
     struct bn_arena arena;
     const char **strings;
     size_t n_strings, cap_strings;
-    struct table by_string, by_frame, by_stack, by_stage;
-    size_t cap_facts, cap_kernels, cap_tokens, cap_flags;
+    struct table by_string, by_frame, by_stack, by_stage, by_address;
+    size_t cap_modules, cap_addresses, cap_facts, cap_kernels, cap_tokens, cap_flags;
 };
 
 typedef bool same_fn(const struct bn_profile *p, uint32_t index, const void *key);
@@ -112,6 +112,8 @@ void bn_profile_free(struct bn_profile *p)
     free(p->kernels);
     free(p->threads);
     free(p->frames);
+    free(p->modules);
+    free(p->addresses);
     free(p->stacks);
     free(p->stages);
     free(p->samples);
@@ -121,6 +123,7 @@ void bn_profile_free(struct bn_profile *p)
     free(in->by_frame.slots);
     free(in->by_stack.slots);
     free(in->by_stage.slots);
+    free(in->by_address.slots);
     free(in->strings);
     bn_arena_free(&in->arena);
     free(in);
@@ -209,6 +212,7 @@ const char *bn_profile_str(struct bn_profile *p, const char *s)
 static uint32_t frame_hash(const struct bn_frame *f)
 {
     uint64_t h = mix_pointer(mix_pointer(mix_pointer(0, f->function), f->module), f->file);
+    h = mix_pointer(h, f->raw);
     return fold(mix(h, (uint64_t)f->line << 8 | (uint64_t)f->kind << 1 | f->inlined));
 }
 
@@ -216,7 +220,7 @@ static bool same_frame(const struct bn_profile *p, uint32_t index, const void *k
 {
     const struct bn_frame *a = &p->frames[index], *b = key;
     return a->function == b->function && a->module == b->module && a->file == b->file && a->line == b->line &&
-           a->inlined == b->inlined && a->kind == b->kind;
+           a->inlined == b->inlined && a->kind == b->kind && a->raw == b->raw;
 }
 
 void bn_profile_append_frame(struct bn_profile *p, struct bn_frame frame)
@@ -232,6 +236,7 @@ uint32_t bn_profile_add_frame(struct bn_profile *p, const struct bn_frame *frame
 
     assert(frame->function);
     own.function = bn_profile_str(p, frame->function);
+    own.raw = bn_profile_str(p, frame->raw);
     own.module = bn_profile_str(p, frame->module);
     own.file = bn_profile_str(p, frame->file);
     uint32_t found = table_find(&p->intern->by_frame, frame_hash(&own), same_frame, p, &own);
@@ -347,6 +352,34 @@ bool bn_profile_stage_within(const struct bn_profile *p, uint32_t stage, uint32_
     return stage == above;
 }
 
+/* ---- addresses ---- */
+
+static uint32_t address_hash(const struct bn_profile_address *a)
+{
+    return fold(mix(mix(0, a->module), a->vaddr));
+}
+
+static bool same_address(const struct bn_profile *p, uint32_t index, const void *key)
+{
+    const struct bn_profile_address *a = &p->addresses[index], *b = key;
+    return a->module == b->module && a->vaddr == b->vaddr;
+}
+
+void bn_profile_add_address(struct bn_profile *p, const struct bn_profile_address *address)
+{
+    uint32_t hash = address_hash(address);
+
+    assert(address->module < p->n_modules && address->frame < p->n_frames);
+    uint32_t found = table_find(&p->intern->by_address, hash, same_address, p, address);
+    if (found != BN_NONE) {
+        p->addresses[found].samples += address->samples;
+        return;
+    }
+    bn_grow(&p->addresses, &p->intern->cap_addresses, p->n_addresses + 1, sizeof *p->addresses);
+    p->addresses[p->n_addresses] = *address;
+    table_insert(&p->intern->by_address, hash, p->n_addresses++);
+}
+
 /* ---- plain lists ---- */
 
 void bn_profile_add_sample(struct bn_profile *p, const struct bn_sample *sample)
@@ -361,6 +394,20 @@ uint32_t bn_profile_add_thread(struct bn_profile *p, const struct bn_profile_thr
     p->threads[p->n_threads] = *thread;
     p->threads[p->n_threads].name = bn_profile_str(p, thread->name);
     return (uint32_t)p->n_threads++;
+}
+
+uint32_t bn_profile_add_module(struct bn_profile *p, const struct bn_profile_module *module)
+{
+    struct bn_profile_module own = *module;
+
+    assert(module->name && module->path);
+    own.name = bn_profile_str(p, module->name);
+    own.path = bn_profile_str(p, module->path);
+    own.build_id = bn_profile_str(p, module->build_id);
+    own.why = bn_profile_str(p, module->why);
+    bn_grow(&p->modules, &p->intern->cap_modules, p->n_modules + 1, sizeof *p->modules);
+    p->modules[p->n_modules] = own;
+    return (uint32_t)p->n_modules++;
 }
 
 void bn_profile_add_fact(struct bn_profile *p, const char *key, const char *value)

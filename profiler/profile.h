@@ -27,11 +27,39 @@ enum bn_frame_kind {
 
 struct bn_frame {
     const char *function; /* display name; "[…]" when not known */
+    const char *raw;      /* the symbol as the file spells it, NULL = the same: mangled, with ".part.0" */
     const char *module;   /* base name of the file, "[kernel]", "[vdso]", or NULL */
     const char *file;     /* source, NULL = unknown */
     uint32_t line;        /* 0 = unknown */
     bool inlined;         /* inlined into its parent frame */
     enum bn_frame_kind kind;
+};
+
+enum bn_module_state {
+    BN_MODULE_READ,       /* its tables were read */
+    BN_MODULE_OTHER_FILE, /* refused: the file now on disk is not the one that ran */
+    BN_MODULE_UNREADABLE, /* no file, or none that can be read */
+};
+
+/* A file whose code ran, as naming found it. */
+struct bn_profile_module {
+    const char *name;     /* base name, as in frames */
+    const char *path;     /* as mapped */
+    const char *build_id; /* hex digits of the file that ran, NULL = none known */
+    enum bn_module_state state;
+    const char *why;    /* in one sentence, when its state is not READ */
+    bool symbols;       /* a table of all functions, not only of those that other files can call */
+    bool debug_info;    /* source lines and inlined functions */
+    uint64_t samples;   /* with their leaf in it */
+    int64_t modified_s; /* time of the file's last change, Unix; 0 = unknown */
+};
+
+/* A distinct code address. Return addresses are there too, less 1, so that they lie in the call. */
+struct bn_profile_address {
+    uint32_t module;  /* index into modules */
+    uint32_t frame;   /* of the function that holds the code, outside of everything inlined there */
+    uint64_t vaddr;   /* in the module's file */
+    uint64_t samples; /* that had it as their leaf; 0 = a caller only */
 };
 
 /* Call stacks as a tree: entry 0 is the empty stack; parent is the caller's entry and always smaller than the
@@ -189,6 +217,10 @@ struct bn_profile {
     size_t n_threads;
     struct bn_frame *frames;
     size_t n_frames;
+    struct bn_profile_module *modules;
+    size_t n_modules;
+    struct bn_profile_address *addresses;
+    size_t n_addresses;
     struct bn_stack *stacks;
     size_t n_stacks;
     struct bn_stage_node *stages;
@@ -218,9 +250,12 @@ const char *bn_profile_str(struct bn_profile *p, const char *s);
 uint32_t bn_profile_add_frame(struct bn_profile *p, const struct bn_frame *frame);
 uint32_t bn_profile_add_stack(struct bn_profile *p, uint32_t parent, uint32_t frame);
 uint32_t bn_profile_add_stage(struct bn_profile *p, uint32_t parent, const char *name);
+/* The samples are added to those of an address that is there already; its frame stays. */
+void bn_profile_add_address(struct bn_profile *p, const struct bn_profile_address *address);
 /* Append. */
 void bn_profile_add_sample(struct bn_profile *p, const struct bn_sample *sample);
 uint32_t bn_profile_add_thread(struct bn_profile *p, const struct bn_profile_thread *thread);
+uint32_t bn_profile_add_module(struct bn_profile *p, const struct bn_profile_module *module);
 void bn_profile_add_kernel(struct bn_profile *p, const char *symbol, uint64_t calls);
 void bn_profile_add_token(struct bn_profile *p, const struct bn_token *token);
 void bn_profile_add_flag(struct bn_profile *p, const struct bn_flag *flag);

@@ -141,6 +141,21 @@ static const struct bn_field tokens[] = {
 };
 #undef STRUCT
 
+#define STRUCT bn_profile_module
+static const char *const module_states[] = {"read", "other_file", "unreadable"};
+static const struct bn_field modules[] = {
+    {FIELD(STRING, name), .required = true},
+    {FIELD(STRING, path), .required = true},
+    {FIELD(STRING, build_id)},
+    {FIELD(ENUM, state), .names = module_states, .n_names = BN_COUNT(module_states)},
+    {FIELD(STRING, why)},
+    {FIELD(BOOL, symbols)},
+    {FIELD(BOOL, debug_info)},
+    {FIELD(U64, samples)},
+    {FIELD(TIME, modified_s)},
+};
+#undef STRUCT
+
 #define STRUCT bn_frame
 static const char *const kinds[] = {"user", "kernel", "unknown", "mark"};
 static const struct bn_field frames[] = {
@@ -150,6 +165,16 @@ static const struct bn_field frames[] = {
     {FIELD(U32, line)},
     {FIELD(BOOL, inlined)},
     {FIELD(ENUM, kind), .names = kinds, .n_names = BN_COUNT(kinds)},
+    {FIELD(NAME, raw), .optional = true},
+};
+#undef STRUCT
+
+#define STRUCT bn_profile_address
+static const struct bn_field addresses[] = {
+    {FIELD(INDEX, module), COUNT(n_modules)},
+    {FIELD(INDEX, frame), COUNT(n_frames)},
+    {FIELD(U64, vaddr)},
+    {FIELD(U64, samples)},
 };
 #undef STRUCT
 
@@ -200,6 +225,16 @@ static void take_token(struct bn_profile *p, const void *item)
     bn_profile_add_token(p, item);
 }
 
+static void take_module(struct bn_profile *p, const void *item)
+{
+    bn_profile_add_module(p, item);
+}
+
+static void take_address(struct bn_profile *p, const void *item)
+{
+    bn_profile_add_address(p, item);
+}
+
 static void take_frame(struct bn_profile *p, const void *item)
 {
     bn_profile_append_frame(p, *(const struct bn_frame *)item);
@@ -222,16 +257,21 @@ static void take_sample(struct bn_profile *p, const void *item)
 
 #define OBJECT(name)                                                                                         \
     {                                                                                                        \
-#name, BN_SECTION_OBJECT, offsetof(struct bn_profile, name), 0, 0, name, BN_COUNT(name), NULL        \
+#name, BN_SECTION_OBJECT, offsetof(struct bn_profile, name), 0, 0, name, BN_COUNT(name), NULL, false \
     }
 #define ARRAY(name, SHAPE, item, taker)                                                                      \
     {                                                                                                        \
 #name, BN_SECTION_##SHAPE, offsetof(struct bn_profile, name), offsetof(struct bn_profile, n_##name), \
-            sizeof(item), name, BN_COUNT(name), taker                                                        \
+            sizeof(item), name, BN_COUNT(name), taker, false                                                 \
+    }
+#define LATER_ARRAY(name, SHAPE, item, taker)                                                                \
+    {                                                                                                        \
+#name, BN_SECTION_##SHAPE, offsetof(struct bn_profile, name), offsetof(struct bn_profile, n_##name), \
+            sizeof(item), name, BN_COUNT(name), taker, true                                                  \
     }
 
 const struct bn_section bn_profile_sections[] = {
-    {"", BN_SECTION_HEAD, 0, 0, 0, head, BN_COUNT(head), NULL},
+    {"", BN_SECTION_HEAD, 0, 0, 0, head, BN_COUNT(head), NULL, false},
     OBJECT(model),
     OBJECT(run),
     OBJECT(quality),
@@ -241,8 +281,10 @@ const struct bn_section bn_profile_sections[] = {
     ARRAY(flags, ROWS, struct bn_flag, take_flag),
     ARRAY(threads, ROWS, struct bn_profile_thread, take_thread),
     ARRAY(stages, ROWS, struct bn_stage_node, take_stage),
+    LATER_ARRAY(modules, ROWS, struct bn_profile_module, take_module),
     ARRAY(tokens, COLUMNS, struct bn_token, take_token),
     ARRAY(frames, COLUMNS, struct bn_frame, take_frame),
+    LATER_ARRAY(addresses, COLUMNS, struct bn_profile_address, take_address),
     ARRAY(stacks, COLUMNS, struct bn_stack, take_stack),
     ARRAY(samples, COLUMNS, struct bn_sample, take_sample),
 };

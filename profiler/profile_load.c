@@ -183,6 +183,11 @@ static int get_field(const struct loader *l, const struct place *at, const cJSON
             return -1;
         *(int32_t *)out = (int32_t)v;
         return 0;
+    case BN_FIELD_TIME:
+        if (get_integer(l, at, json, 0, INT64_MAX, &v) != 0)
+            return -1;
+        *(int64_t *)out = v;
+        return 0;
     case BN_FIELD_DOUBLE:
         if (!cJSON_IsNull(json) && !(cJSON_IsNumber(json) && isfinite(json->valuedouble)))
             return bad(l, at, "expected a number or null");
@@ -279,6 +284,8 @@ static int load_columns(const struct loader *l, const struct bn_section *s, cons
     for (size_t c = 0; c < s->n_fields && status == 0; c++) {
         struct place at = {s, &s->fields[c], SIZE_MAX};
         const cJSON *array = cJSON_GetObjectItemCaseSensitive(object, s->fields[c].key);
+        if (!array && s->fields[c].optional)
+            continue;
         bool usable = cJSON_IsArray(array) || (c > 0 && array);
         status = usable ? load_column(l, &at, array, items, n) : bad(l, &at, "expected an array");
     }
@@ -293,6 +300,8 @@ static int load_section(const struct loader *l, const struct bn_section *s, cons
     const cJSON *json = s->shape == BN_SECTION_HEAD ? root : cJSON_GetObjectItemCaseSensitive(root, s->key);
     void *object = (char *)l->p + s->offset;
 
+    if (!json && s->optional)
+        return 0;
     if (s->shape == BN_SECTION_ROWS ? !cJSON_IsArray(json) : !cJSON_IsObject(json))
         return bn_err_set(l->err, "%s: expected an %s", s->key,
                           s->shape == BN_SECTION_ROWS ? "array" : "object");

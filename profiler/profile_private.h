@@ -22,6 +22,7 @@ enum bn_field_type {
     BN_FIELD_INDEX,  /* uint32_t below a count; -1 for BN_NONE */
     BN_FIELD_PARENT, /* uint32_t below the entry's own number; 0 for entry 0 */
     BN_FIELD_I32,
+    BN_FIELD_TIME, /* int64_t from 0 */
     BN_FIELD_BOOL,
     BN_FIELD_DOUBLE, /* null = unknown */
     BN_FIELD_CHAR,   /* a string of one character, null = 0 */
@@ -37,6 +38,7 @@ struct bn_field {
     size_t n_names;
     bool required; /* a string that may not be null */
     bool delta;    /* U64 in columns: as the difference to the entry before; values never fall */
+    bool optional; /* a column that an older bnprof did not write */
 };
 
 enum bn_section_shape {
@@ -55,6 +57,7 @@ struct bn_section {
     const struct bn_field *fields;
     size_t n_fields;
     void (*take)(struct bn_profile *p, const void *item); /* arrays: add a loaded entry */
+    bool optional;                                        /* an older bnprof did not write it */
 };
 
 /* In file order: a section refers to earlier ones only. */

@@ -40,13 +40,14 @@ static void gather(struct strings *st, const char *s)
 
 static void gather_frames(struct strings *st, const struct bn_profile *p)
 {
-    for (st->n_slots = 64; st->n_slots < p->n_frames * 3 * 2;)
+    for (st->n_slots = 64; st->n_slots < p->n_frames * 4 * 2;)
         st->n_slots *= 2;
     st->slots = bn_xcalloc(st->n_slots, sizeof *st->slots);
     for (size_t i = 0; i < p->n_frames; i++) {
         gather(st, p->frames[i].function);
         gather(st, p->frames[i].module);
         gather(st, p->frames[i].file);
+        gather(st, p->frames[i].raw);
     }
 }
 
@@ -132,6 +133,9 @@ static void put_field(FILE *f, const struct bn_field *field, const void *item, c
         break;
     case BN_FIELD_BOOL:
         fputs(*(const bool *)at ? "true" : "false", f);
+        break;
+    case BN_FIELD_TIME:
+        put_u64(f, (uint64_t) * (const int64_t *)at);
         break;
     case BN_FIELD_DOUBLE:
         put_double(f, *(const double *)at);

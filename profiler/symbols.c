@@ -5,14 +5,54 @@
 #include <string.h>
 
 #include "profiler/debug.h"
+#include "profiler/demangle.h"
 #include "profiler/symtab.h"
 
-/* The name as it is shown; copied only if something is cut off. */
+/* The name as it is shown: demangled, without what compilers add to parts of a function, of bounded length;
+ * copied only if it differs. A linkage stub keeps its mark. */
 static const char *shown(struct bn_symbols *s, const char *name)
 {
-    size_t n = bn_symtab_fold(name);
+    size_t n = bn_symtab_fold(name), stem = strcspn(name, "@");
+    bool stub = name[n] == '\0' && strcmp(name + stem, "@plt") == 0;
+    const char *readable = bn_demangle(&s->names, name, stub ? stem : n);
 
-    return name[n] ? bn_arena_strndup(&s->names, name, n) : name;
+    if (readable && stub) {
+        size_t length = strlen(readable);
+        char *whole = bn_arena_alloc(&s->names, length + sizeof "@plt");
+        memcpy(whole, readable, length);
+        memcpy(whole + length, "@plt", sizeof "@plt");
+        return whole;
+    }
+    if (readable)
+        return readable;
+    return bn_demangle_shorten(&s->names, name[n] ? bn_arena_strndup(&s->names, name, n) : name);
+}
+
+/* A frame named after `name`; `symbol` (or NULL) is what the symbol table calls the code: the same function's
+ * name with the compiler's additions, or another alias. */
+static struct bn_frame named(struct bn_symbols *s, const char *name, const char *symbol)
+{
+    size_t n = bn_symtab_fold(name);
+    bool same = symbol && bn_symtab_fold(symbol) == n && strncmp(symbol, name, n) == 0;
+    struct bn_frame frame = {.function = shown(s, name), .raw = same ? symbol : name};
+
+    if (strcmp(frame.raw, frame.function) == 0)
+        frame.raw = NULL;
+    return frame;
+}
+
+static bool is_mangled(const char *name)
+{
+    return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
+}
+
+/* The exported name is the one callers use ("free"); libraries know it by others inside
+ * ("__GI___libc_free"). Debug information may know a method by its bare name only. */
+static const char *outermost_name(const char *debug, const char *symbol, bool exported)
+{
+    if (!debug || (symbol && (exported || (is_mangled(symbol) && !is_mangled(debug)))))
+        return symbol;
+    return debug;
 }
 
 static struct bn_frame nameless(struct bn_symbols *s, const struct bn_image *image)
@@ -48,20 +88,19 @@ void bn_symbols_find(struct bn_symbols *s, const struct bn_place *place)
     size_t n = bn_debug_find(place->image, place->vaddr, debug, BN_SYMBOLS_MAX_FRAMES);
     bool exported;
     const char *symbol = bn_symtab_find(place->image, place->vaddr, &exported);
-    /* The exported name is the one callers use ("free"); libraries know it by others inside
-     * ("__GI___libc_free"). */
-    const char *outermost = n && debug[n - 1].function && !exported ? debug[n - 1].function : symbol;
+    const char *outermost = outermost_name(n ? debug[n - 1].function : NULL, symbol, exported);
     if (!outermost)
         return;
     s->n = n ? n : 1;
     for (size_t i = 0; i < s->n; i++) {
-        const char *name = i + 1 == s->n ? outermost : debug[i].function ? debug[i].function : "[inlined]";
-        s->frames[i] = (struct bn_frame){.function = shown(s, name),
-                                         .module = place->image->name,
-                                         .file = n ? debug[i].file : NULL,
-                                         .line = n && debug[i].file ? debug[i].line : 0,
-                                         .inlined = n && debug[i].inlined,
-                                         .kind = BN_FRAME_USER};
+        bool last = i + 1 == s->n;
+        const char *name = last ? outermost : debug[i].function ? debug[i].function : "[inlined]";
+        s->frames[i] = named(s, name, last ? symbol : NULL);
+        s->frames[i].module = place->image->name;
+        s->frames[i].file = n ? debug[i].file : NULL;
+        s->frames[i].line = n && debug[i].file ? debug[i].line : 0;
+        s->frames[i].inlined = n && debug[i].inlined;
+        s->frames[i].kind = BN_FRAME_USER;
     }
 }
 
@@ -70,8 +109,9 @@ void bn_symbols_find_kernel(struct bn_symbols *s, const struct bn_kallsyms *kall
     const char *name = bn_kallsyms_find(kallsyms, address);
 
     s->n = 1;
-    s->frames[0] = (struct bn_frame){
-        .function = name ? shown(s, name) : "[kernel]", .module = "[kernel]", .kind = BN_FRAME_KERNEL};
+    s->frames[0] = name ? named(s, name, NULL) : (struct bn_frame){.function = "[kernel]"};
+    s->frames[0].module = "[kernel]";
+    s->frames[0].kind = BN_FRAME_KERNEL;
 }
 
 void bn_symbols_free(struct bn_symbols *s)

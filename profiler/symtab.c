@@ -353,6 +353,21 @@ const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exporte
     return s ? s->name : NULL;
 }
 
+static bool has_table(Elf *elf)
+{
+    for (Elf_Scn *scn = NULL; elf && (scn = elf_nextscn(elf, scn)) != NULL;) {
+        GElf_Shdr shdr;
+        if (gelf_getshdr(scn, &shdr) && shdr.sh_type == SHT_SYMTAB && shdr.sh_size > sizeof(Elf64_Sym))
+            return true;
+    }
+    return false;
+}
+
+bool bn_symtab_is_full(const struct bn_image *image)
+{
+    return image->usable && (has_table(image->elf) || has_table(image->debug_elf));
+}
+
 void bn_symtab_free(struct bn_symtab *t)
 {
     if (!t)

@@ -13,6 +13,9 @@ struct bn_symtab;
  * NULL): it is a function that other files can call by this name. The name belongs to the image. The first
  * call reads the tables; not for several threads at once. */
 const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exported);
+/* Does the image, or its separate debug file, have a table of all its functions (.symtab), not only of those
+ * that other files can call? */
+bool bn_symtab_is_full(const struct bn_image *image);
 void bn_symtab_free(struct bn_symtab *symtab);
 
 /* Length of a name without what compilers append to parts and clones of a function (.cold .part.0 .isra.0

@@ -270,6 +270,78 @@ static char *with(const char *file, const char *from, const char *to)
     return bn_xasprintf("%.*s%s%s", (int)(at - file), file, to, at + strlen(from));
 }
 
+/* What naming leaves behind: symbols as the files spell them, modules, addresses. */
+static void fill_names(struct bn_profile *p)
+{
+    fill(p, 3);
+    uint32_t part = bn_profile_add_frame(
+        p, &(struct bn_frame){.function = "f0", .raw = "f0.part.0", .module = "x", .line = 0});
+    uint32_t module = bn_profile_add_module(
+        p, &(struct bn_profile_module){
+               .name = "x", .path = "/x", .build_id = "00ff", .symbols = true, .modified_s = 1795272586});
+    bn_profile_add_module(
+        p,
+        &(struct bn_profile_module){
+            .name = "gone", .path = "/gone", .state = BN_MODULE_OTHER_FILE, .why = "replaced", .samples = 7});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 0});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1004, 2});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 3});
+}
+
+static void test_names(void **state)
+{
+    static const struct {
+        const char *from, *to, *message; /* NULL = it loads */
+    } cases[] = {
+        {"\"module\":[0,0],\n\"frame\":4", "\"module\":[0,2],\n\"frame\":4",
+         "addresses[1].module: index 2 out of 2"},
+        {"\"vaddr\":[4096", "\"vaddr\":[-1", "addresses[0].vaddr: expected an integer"},
+        {"\"module\":[0,0],\n\"frame\":4", "\"module\":[0,0],\n\"frame\":5",
+         "addresses[0].frame: index 5 out of 5"},
+        {"\"module\":[0,0],\n\"frame\":4", "\"module\":[0,0],\n\"frame\":[4]",
+         "addresses.frame: 1 values where module has 2"},
+        {"\"raw\":[-1", "\"raw\":[99", "frames[0].raw: index 99 out of 8"},
+        {"\"other_file\"", "\"another\"", "modules[1].state: not one of the 3 known words"},
+        {"\"modified_s\":1795272586", "\"modified_s\":-5",
+         "modules[0].modified_s: expected an integer from 0"},
+        {"\"modules\":[", "\"modules\":{\"x\":[", "no JSON"},
+        /* an older bnprof wrote none of these */
+        {"\"raw\":[", "\"war\":[", NULL},
+        {"\"addresses\":{", "\"x\":{", NULL},
+    };
+    struct bn_profile p, q;
+    struct bn_err err = {""};
+    size_t n;
+    (void)state;
+
+    fill_names(&p);
+    assert_int_equal(p.n_addresses, 2);
+    assert_int_equal(p.addresses[0].samples, 3);
+    assert_int_equal(bn_profile_save(&p, in_folder("a.json"), &err), 0);
+    char *file = read_all(in_folder("a.json"), &n);
+    if (bn_profile_load(&q, in_folder("a.json"), &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_string_equal(q.frames[4].raw, "f0.part.0");
+    assert_null(q.frames[0].raw);
+    assert_string_equal(q.modules[0].build_id, "00ff");
+    assert_true(q.modules[0].modified_s == 1795272586 && q.modules[0].symbols && !q.modules[0].debug_info);
+    assert_int_equal(q.modules[1].state, BN_MODULE_OTHER_FILE);
+    assert_int_equal(q.modules[1].samples, 7);
+    assert_memory_equal(q.addresses, p.addresses, 2 * sizeof *p.addresses);
+    bn_profile_free(&q);
+    for (size_t i = 0; i < BN_COUNT(cases); i++) {
+        char *changed = with(file, cases[i].from, cases[i].to);
+        write_all(in_folder("b.json"), changed, strlen(changed));
+        int status = bn_profile_load(&q, in_folder("b.json"), &err);
+        if (status != (cases[i].message ? -1 : 0) || (cases[i].message && !strstr(err.msg, cases[i].message)))
+            fail_msg("case %zu: %d, %s", i, status, err.msg);
+        bn_profile_free(&q);
+        free(changed);
+    }
+    free(file);
+    bn_profile_free(&p);
+}
+
 static void test_hostile_files(void **state)
 {
     static const struct {
@@ -407,10 +479,15 @@ static void test_unwritable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find_or_add),   cmocka_unit_test(test_strings_are_clean),
-        cmocka_unit_test(test_stage_paths),   cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_summary),       cmocka_unit_test(test_hostile_files),
-        cmocka_unit_test(test_damaged_bytes), cmocka_unit_test(test_deep_stacks_are_refused),
+        cmocka_unit_test(test_find_or_add),
+        cmocka_unit_test(test_strings_are_clean),
+        cmocka_unit_test(test_stage_paths),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_damaged_bytes),
+        cmocka_unit_test(test_deep_stacks_are_refused),
         cmocka_unit_test(test_unwritable),
     };
     return cmocka_run_group_tests_name("profile", tests, make_folder, remove_folder);
