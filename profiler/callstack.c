@@ -6,9 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An answer of the memo is an entry of the table, and whether the dump was too short for it. */
+/* Answers of the memo for whole chains and for callers: an entry of the table, and whether the dump was too
+ * short for it. For a sampled address: the step to its caller, or, with this bit, a whole chain. */
 #define SHORT_BIT (1u << 31)
-_Static_assert(BN_CALLSTACK_MAX_ENTRIES < 1 << 30, "entries leave room for the bit");
+#define WHOLE_BIT (1u << 30)
+_Static_assert(BN_CALLSTACK_MAX_ENTRIES < 1 << 29, "entries leave room for the bits");
+
+/* What separates the two kinds of questions in the memo's keys: no process has so many states. */
+#define CALLERS (1ull << 63)
 
 void bn_callstack_begin(struct bn_callstack *c, struct bn_maps *maps, bool frame_pointers)
 {
@@ -23,6 +28,7 @@ void bn_callstack_end(struct bn_callstack *c)
     bn_unwinder_free(c->unwinder);
     bn_stack_table_free(&c->table);
     bn_memo_free(&c->memo);
+    free(c->firsts);
     free(c->unwound);
     *c = (struct bn_callstack){0};
 }
@@ -43,6 +49,7 @@ static uint32_t add_mark(struct bn_callstack *c, enum bn_unwind_end end)
 
 /* ---- user part ---- */
 
+/* The result's chain as an entry, with the bit that goes with it. */
 static uint32_t add_unwound(struct bn_callstack *c, const struct bn_unwind_input *in)
 {
     const struct bn_unwind_result *u = c->unwound;
@@ -52,30 +59,92 @@ static uint32_t add_unwound(struct bn_callstack *c, const struct bn_unwind_input
         stack = add_place(c, stack, &u->frames[i].place, u->frames[i].address);
     if (u->n == 0)
         stack = bn_stack_table_add(&c->table, stack, BN_RAW_NOWHERE, in->regs[BN_UNWIND_RIP]);
-    return stack;
+    return stack | (u->dump_short ? SHORT_BIT : 0);
 }
 
-/* Unwind, or know it again. */
-static uint32_t user_stack(struct bn_callstack *c, const struct bn_process *process,
-                           const struct bn_unwind_input *in)
+static void forget(struct bn_callstack *c)
 {
-    uint64_t state = (uint64_t)process->serial << 32 | process->generation, ip = in->regs[BN_UNWIND_RIP];
-    uint32_t answer = in->stack_bytes ? bn_memo_find(&c->memo, state, ip, in) : BN_MEMO_UNKNOWN;
+    bn_memo_free(&c->memo);
+    c->n_firsts = 0;
+}
+
+/* More beginnings of stacks are known now: what was remembered may be shorter than it needs to be. */
+static void mind_bottoms(struct bn_callstack *c)
+{
+    if (bn_unwinder_bottoms(c->unwinder) == c->n_bottoms)
+        return;
+    c->n_bottoms = bn_unwinder_bottoms(c->unwinder);
+    forget(c);
+}
+
+static void remember(struct bn_callstack *c, uint64_t state, uint64_t ip, uint32_t answer)
+{
+    if (c->unwound->n_reads)
+        bn_memo_add(&c->memo, state, ip, c->unwound->reads, c->unwound->n_reads, answer);
+}
+
+static uint32_t callers(struct bn_callstack *c, const struct bn_process *process, uint64_t state,
+                        const struct bn_unwind_input *in)
+{
+    uint64_t ip = in->regs[BN_UNWIND_RIP];
+    uint32_t answer = bn_memo_find(&c->memo, state | CALLERS, ip, in);
 
     if (answer != BN_MEMO_UNKNOWN) {
         c->n_known++;
         return answer;
     }
     c->n_unwound++;
-    bn_unwind(c->unwinder, process, in, c->unwound);
-    if (bn_unwinder_bottoms(c->unwinder) != c->n_bottoms) {
-        c->n_bottoms = bn_unwinder_bottoms(c->unwinder);
-        bn_memo_free(&c->memo);
-    }
-    answer = add_unwound(c, in) | (c->unwound->dump_short ? SHORT_BIT : 0);
-    if (c->unwound->n_reads)
-        bn_memo_add(&c->memo, state, ip, c->unwound->reads, c->unwound->n_reads, answer);
+    bn_unwind_callers(c->unwinder, process, in, c->unwound);
+    mind_bottoms(c);
+    answer = add_unwound(c, in);
+    remember(c, state | CALLERS, ip, answer);
     return answer;
+}
+
+/* Returns an index into c->firsts, or WHOLE_BIT: the chain cannot be parted, c->unwound is to be filled. */
+static uint32_t step(struct bn_callstack *c, const struct bn_process *process, uint64_t state,
+                     const struct bn_unwind_input *in)
+{
+    struct bn_unwind_first first;
+
+    if (!bn_unwind_first(c->unwinder, process, in, &first, c->unwound))
+        return WHOLE_BIT;
+    bn_grow(&c->firsts, &c->cap_firsts, c->n_firsts + 1, sizeof *c->firsts);
+    c->firsts[c->n_firsts] = first;
+    remember(c, state, in->regs[BN_UNWIND_RIP], (uint32_t)c->n_firsts);
+    return (uint32_t)c->n_firsts++;
+}
+
+static uint32_t whole(struct bn_callstack *c, const struct bn_process *process, uint64_t state,
+                      const struct bn_unwind_input *in)
+{
+    c->n_unwound++;
+    bn_unwind(c->unwinder, process, in, c->unwound);
+    mind_bottoms(c);
+    uint32_t answer = add_unwound(c, in);
+    remember(c, state, in->regs[BN_UNWIND_RIP], answer | WHOLE_BIT);
+    return answer;
+}
+
+/* Unwind, or know it again. Returns an entry, with SHORT_BIT. */
+static uint32_t user_stack(struct bn_callstack *c, const struct bn_process *process,
+                           const struct bn_unwind_input *in)
+{
+    uint64_t state = (uint64_t)process->serial << 32 | process->generation, ip = in->regs[BN_UNWIND_RIP];
+    uint32_t answer = in->stack_bytes ? bn_memo_find(&c->memo, state, ip, in) : BN_MEMO_UNKNOWN;
+
+    if (answer != BN_MEMO_UNKNOWN && answer & WHOLE_BIT) {
+        c->n_known++;
+        return answer & ~WHOLE_BIT;
+    }
+    if (answer == BN_MEMO_UNKNOWN)
+        answer = step(c, process, state, in);
+    if (answer & WHOLE_BIT)
+        return whole(c, process, state, in);
+    struct bn_unwind_first first = c->firsts[answer]; /* the table may move */
+    struct bn_unwind_input caller = bn_unwind_caller_input(in, &first);
+    uint32_t entry = callers(c, process, state, &caller);
+    return add_place(c, entry & ~SHORT_BIT, &first.frame.place, first.frame.address) | (entry & SHORT_BIT);
 }
 
 /* With frame pointers the kernel has walked the chain. It cannot say how the chain ended: the mark stays
@@ -152,7 +221,7 @@ void bn_callstack_write(struct bn_callstack *c, struct bn_raw_writer *w)
     bn_stack_table_write(&c->table, w);
     if (c->table.n < BN_CALLSTACK_MAX_ENTRIES && c->memo.n < BN_MEMO_MAX_NODES)
         return;
-    bn_memo_free(&c->memo);
+    forget(c);
     bn_stack_table_free(&c->table);
     bn_stack_table_init(&c->table);
 }

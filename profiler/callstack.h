@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The call stack of a sample as an entry of the stack table, from code addresses alone: kernel part, user
  * part, and a mark where it broke off. Runs while the program is recorded: stacks that were seen before are
- * known again without being unwound. */
+ * known again without being unwound. The step from the sampled address to its caller and the chain of callers
+ * are remembered apart: a loop has many addresses, and all of them one chain of callers. */
 #ifndef PROFILER_CALLSTACK_H
 #define PROFILER_CALLSTACK_H
 
@@ -16,7 +17,9 @@ struct bn_callstack {
 
     struct bn_unwinder *unwinder;
     struct bn_unwind_result *unwound;
-    struct bn_memo memo;
+    struct bn_memo memo; /* by sampled address: index into firsts; by return address: the callers' entry */
+    struct bn_unwind_first *firsts;
+    size_t n_firsts, cap_firsts;
     size_t n_bottoms;
     uint64_t n_known, n_unwound; /* samples by how their user part was found */
 };
@@ -33,7 +36,7 @@ struct bn_callstack_found bn_callstack_of(struct bn_callstack *c, const struct b
 
 /* Write new entries. When the tables have reached their bound (BN_CALLSTACK_MAX_ENTRIES), they begin anew:
  * entry numbers handed out before are void then. */
-enum { BN_CALLSTACK_MAX_ENTRIES = 1 << 18 };
+enum { BN_CALLSTACK_MAX_ENTRIES = 1 << 17 };
 void bn_callstack_write(struct bn_callstack *c, struct bn_raw_writer *w);
 
 #endif

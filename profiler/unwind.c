@@ -41,11 +41,13 @@ static enum step step_by_rules(unw_cursor_t *cursor)
     return r > 0 ? ENDED : FAILED; /* a return address of 0 marks the end as well */
 }
 
+/* What a callee must preserve: rbx, rbp, r12 … r15. */
+static const uint8_t preserved[] = {3, BN_UNWIND_RBP, 12, 13, 14, 15};
+
 /* Start libunwind anew in the caller's frame, keeping the registers that a callee must preserve. */
 static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_t as, bool at_call,
                     uint64_t ip, uint64_t sp, const uint64_t *rbp)
 {
-    static const uint8_t preserved[] = {3, BN_UNWIND_RBP, 12, 13, 14, 15};
     uint64_t regs[BN_UNWIND_REGS] = {0};
     uint32_t known = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
 
@@ -170,13 +172,15 @@ static enum bn_unwind_end failure(const struct bn_unwinder *u, enum step step)
     return step == NO_RULES ? BN_UNWIND_NO_CFI : BN_UNWIND_BAD_CFI;
 }
 
+/* exact: the chain begins at a sampled instruction, else at a return address. */
 static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *process, unw_addr_space_t as,
-                               struct bn_unwind_result *result)
+                               bool exact, struct bn_unwind_result *result)
 {
     unw_cursor_t cursor;
     unw_word_t ip = u->regs[BN_UNWIND_RIP], sp = u->stack_start;
-    bool exact = true, restarted = false;
+    bool restarted = false, innermost = exact;
 
+    u->regs[BN_UNWIND_RIP] -= !exact; /* as in restart() */
     if (unw_init_remote(&cursor, as, u) != 0)
         return BN_UNWIND_NO_REGISTERS;
     for (;;) {
@@ -184,8 +188,10 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
             return BN_UNWIND_TOO_DEEP;
         if (!enter_frame(u, process, ip, exact, &result->frames[result->n]))
             return BN_UNWIND_NO_MAP;
-        if (result->n++ == 0)
+        result->n++;
+        if (innermost)
             bn_unwind_note_popped(u, as);
+        innermost = false;
         bool signal = (u->fde && u->fde->signal) || (!u->fde && is_trampoline(&u->here));
         u->beyond_dump = false;
         enum step step = u->fde ? step_by_rules(&cursor) : step_without_rules(u, process, &cursor, as, sp);
@@ -216,8 +222,8 @@ static void begin(struct bn_unwinder *u, const struct bn_unwind_input *in, struc
     u->result = result;
 }
 
-void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const struct bn_unwind_input *in,
-               struct bn_unwind_result *result)
+static void unwind_from(struct bn_unwinder *u, const struct bn_process *process,
+                        const struct bn_unwind_input *in, bool exact, struct bn_unwind_result *result)
 {
     uint32_t needed = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
 
@@ -229,16 +235,131 @@ void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const st
     begin(u, in, result);
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (as)
-        result->end = walk(u, process, as, result);
+        result->end = walk(u, process, as, exact, result);
     result->dump_short = result->end == BN_UNWIND_DUMP_ENDED;
     if (result->end == BN_UNWIND_COMPLETE)
         bn_unwind_note_bottom(u, process, result);
     else if (result->end == BN_UNWIND_DUMP_ENDED && result->n > 0)
         result->end = bn_unwind_splice(u, process, result);
+    if (u->unlogged || !as)
+        result->n_reads = 0;
+}
+
+void bn_unwind(struct bn_unwinder *u, const struct bn_process *process, const struct bn_unwind_input *in,
+               struct bn_unwind_result *result)
+{
+    unwind_from(u, process, in, true, result);
     if (in->stack_bytes == 0 && result->end != BN_UNWIND_COMPLETE)
         result->end = BN_UNWIND_NO_REGISTERS;
-    if (u->unlogged || !as || in->stack_bytes == 0)
+    if (in->stack_bytes == 0)
         result->n_reads = 0;
+}
+
+/* ---- in two parts ---- */
+
+/* Where the caller's registers are. What was popped already is below the stack pointer by libunwind's rules,
+ * and in its register in truth. Returns false if one is at no place that holds for every sample. */
+static bool find_saved(const struct bn_unwinder *u, unw_cursor_t *cursor, struct bn_unwind_first *first)
+{
+    enum { NEAR_BYTES = 1 << 20 };
+    unw_save_loc_t loc;
+
+    for (size_t i = 0; i < BN_COUNT(preserved); i++) {
+        first->saved[i].where = BN_UNWIND_LOST;
+        if (unw_get_save_loc(cursor, preserved[i], &loc) != 0 || loc.type == UNW_SLT_NONE)
+            continue;
+        if (loc.type == UNW_SLT_REG && (loc.u.regnum < 0 || loc.u.regnum >= BN_UNWIND_REGS))
+            return false;
+        uint64_t below = loc.type == UNW_SLT_MEMORY ? u->stack_start - loc.u.addr : 0;
+        if (loc.type == UNW_SLT_MEMORY && (below > 8 * u->n_popped && -below > NEAR_BYTES))
+            return false;
+        first->saved[i].where = BN_UNWIND_IN_REGISTER;
+        first->saved[i].at = (uint64_t)loc.u.regnum;
+        if (loc.type == UNW_SLT_MEMORY && below - 1 < 8 * u->n_popped) {
+            first->saved[i].at = preserved[i];
+        } else if (loc.type == UNW_SLT_MEMORY) {
+            first->saved[i].where = BN_UNWIND_ON_STACK;
+            first->saved[i].at = loc.u.addr - u->stack_start;
+        }
+    }
+    return true;
+}
+
+bool bn_unwind_first(struct bn_unwinder *u, const struct bn_process *process,
+                     const struct bn_unwind_input *in, struct bn_unwind_first *first,
+                     struct bn_unwind_result *result)
+{
+    uint32_t needed = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
+    unw_word_t ip = in->regs[BN_UNWIND_RIP], sp;
+    unw_cursor_t cursor;
+
+    result->n_reads = 0;
+    if ((in->known & needed) != needed || in->stack_bytes == 0)
+        return false;
+    begin(u, in, result);
+    unw_addr_space_t as = bn_unwind_space_of(u, process);
+    if (!as || unw_init_remote(&cursor, as, u) != 0 || !enter_frame(u, process, ip, true, &first->frame) ||
+        !u->fde || u->fde->signal)
+        return false;
+    bn_unwind_note_popped(u, as);
+    if (step_by_rules(&cursor) != STEPPED || unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 ||
+        unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0 || sp <= u->stack_start || !find_saved(u, &cursor, first))
+        return false;
+    first->return_address = ip;
+    first->sp_offset = sp - u->stack_start;
+    return !u->unlogged && result->n_reads > 0;
+}
+
+/* The kernel's chain as it would have been in the caller: its links begin at the rbp that the sampled frame
+ * found, one further on if that frame has a link of its own. */
+static void caller_chain(struct bn_unwind_input *caller, const struct bn_unwind_input *in,
+                         const struct bn_unwind_first *first)
+{
+    enum { RBP = 1 }; /* in `saved` */
+    uint64_t sp = in->regs[BN_UNWIND_RSP], rbp = in->regs[BN_UNWIND_RBP];
+    bool kept = first->saved[RBP].where == BN_UNWIND_IN_REGISTER && first->saved[RBP].at == BN_UNWIND_RBP;
+    bool linked = first->saved[RBP].where == BN_UNWIND_ON_STACK && sp + first->saved[RBP].at == rbp;
+
+    caller->chain = in->chain;
+    caller->n_chain = kept ? in->n_chain : 0;
+    if (linked && in->n_chain > 0) {
+        caller->chain = in->chain + sizeof(uint64_t);
+        caller->n_chain = in->n_chain - 1;
+    }
+}
+
+struct bn_unwind_input bn_unwind_caller_input(const struct bn_unwind_input *in,
+                                              const struct bn_unwind_first *first)
+{
+    uint64_t sp = in->regs[BN_UNWIND_RSP], skip = bn_min_size(first->sp_offset, in->stack_bytes);
+    struct bn_unwind_input caller = {.known = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP,
+                                     .stack = in->stack + skip,
+                                     .stack_bytes = in->stack_bytes - skip};
+
+    caller.regs[BN_UNWIND_RIP] = first->return_address;
+    caller.regs[BN_UNWIND_RSP] = sp + first->sp_offset;
+    for (size_t i = 0; i < BN_COUNT(preserved); i++) {
+        uint64_t at = first->saved[i].at, value;
+        bool known = false;
+        if (first->saved[i].where == BN_UNWIND_IN_REGISTER) {
+            known = in->known >> at & 1;
+            value = in->regs[at];
+        } else if (first->saved[i].where == BN_UNWIND_ON_STACK) {
+            known = bn_unwind_input_word(in, sp + at, &value);
+        }
+        if (!known)
+            continue;
+        caller.regs[preserved[i]] = value;
+        caller.known |= 1u << preserved[i];
+    }
+    caller_chain(&caller, in, first);
+    return caller;
+}
+
+void bn_unwind_callers(struct bn_unwinder *u, const struct bn_process *process,
+                       const struct bn_unwind_input *caller, struct bn_unwind_result *result)
+{
+    unwind_from(u, process, caller, false, result);
 }
 
 /* The part of the kernel's chain behind the marker of user addresses. */

@@ -70,6 +70,29 @@ struct bn_unwind_input bn_unwind_input_of(const struct bn_record *sample);
 bool bn_unwind_input_word(const struct bn_unwind_input *input, uint64_t address, uint64_t *word);
 bool bn_unwind_input_chain(const struct bn_unwind_input *input, size_t index, uint64_t *word);
 
+/* One step: from the sampled frame to its caller, as an input of its own. */
+struct bn_unwind_first {
+    struct bn_unwind_frame frame; /* the sampled one */
+    uint64_t return_address;
+    uint64_t sp_offset; /* of the caller's stack pointer from the sampled one */
+    /* Where the caller's registers are that a callee must preserve (rbx, rbp, r12 … r15). */
+    struct {
+        enum { BN_UNWIND_LOST, BN_UNWIND_IN_REGISTER, BN_UNWIND_ON_STACK } where;
+        uint64_t at; /* its number, or its offset from the sampled stack pointer */
+    } saved[6];
+};
+
+/* Take the step if plain rules serve for it; then the rest of the chain is bn_unwind_callers of
+ * bn_unwind_caller_input, and both are that of bn_unwind. false: signal frames, code without rules, the end
+ * of a chain and whatever fails. The reads of the step are left in *result. */
+bool bn_unwind_first(struct bn_unwinder *unwinder, const struct bn_process *process,
+                     const struct bn_unwind_input *input, struct bn_unwind_first *first,
+                     struct bn_unwind_result *result);
+struct bn_unwind_input bn_unwind_caller_input(const struct bn_unwind_input *input,
+                                              const struct bn_unwind_first *first);
+void bn_unwind_callers(struct bn_unwinder *unwinder, const struct bn_process *process,
+                       const struct bn_unwind_input *caller, struct bn_unwind_result *result);
+
 /* Unwind. Where the copied stack ends before the chain does, the kernel's chain completes it as far as it can
  * be trusted. Not for several threads at once. */
 void bn_unwind(struct bn_unwinder *unwinder, const struct bn_process *process,

@@ -59,6 +59,7 @@ static void log_read(struct bn_unwinder *u, uint64_t where, const uint64_t *valu
         r->reads[r->n_reads++] = bn_memo_found(where, value, u->stack_start);
 }
 
+/* A word of the copied stack, logged if it is there. */
 static bool in_dump(struct bn_unwinder *u, uint64_t address, uint64_t *word)
 {
     for (size_t i = 0; i < u->n_popped; i++)
@@ -67,7 +68,8 @@ static bool in_dump(struct bn_unwinder *u, uint64_t address, uint64_t *word)
             return true;
         }
     bool there = bn_unwind_input_word(u->in, address, word);
-    log_read(u, bn_memo_stack(address, u->stack_start), there ? word : NULL);
+    if (there)
+        log_read(u, bn_memo_stack(address, u->stack_start), word);
     return there;
 }
 
@@ -92,6 +94,7 @@ bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word)
 /* Remember that a word of the stack was wanted which had not been copied. */
 static void miss(struct bn_unwinder *u, uint64_t address)
 {
+    log_read(u, bn_memo_stack(address, u->stack_start), NULL);
     if (u->beyond_dump || address < u->stack_start || address - u->stack_start >= STACK_MAX_BYTES)
         return;
     u->beyond_dump = true;
