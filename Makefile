@@ -5,6 +5,7 @@ CC      ?= gcc
 PREFIX  ?= /usr/local
 DESTDIR ?=
 MODELS  ?= $(wildcard ../shared/models)
+LIBDIR  ?= $(PREFIX)/lib
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 BUILD   := build/$(CONFIG)
@@ -13,6 +14,7 @@ MAKEFLAGS += -r --no-print-directory
 
 PACKAGES := libdw libelf libunwind libunwind-generic libcjson libpcre2-8 libcrypto
 PKG_CONFIG ?= pkg-config
+OBJCOPY ?= objcopy
 
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS_release := -O2
@@ -45,13 +47,14 @@ SOURCES := $(filter-out $(patsubst %,\%_%.c,$(filter-out $(KERNELS.$(ARCH)),$(KE
 EMBED   := core/tiny-bitnet-i2s.gguf $(wildcard flamegraphs/*.js flamegraphs/*.css)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libbnprof.a
+SCOPE   := $(BUILD)/libbnprof-scope
 PROGRAM := $(BUILD)/bnprof
 TESTS   := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
 TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c)))
 AGREE := $(BUILD)/tests/engine/agree
 CHECKKERNEL := $(if $(wildcard tests/kernels/*.c),$(BUILD)/tests/kernels/checkkernel)
 
-all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) compile_commands.json ## build (default): ./bnprof
+all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) $(SCOPE).a $(SCOPE).so compile_commands.json ## build (default): ./bnprof
 
 bnprof: $(BUILD)/bnprof
 	$(Q)ln -f $< $@ 2>/dev/null || cp $< $@
@@ -69,6 +72,24 @@ $(BUILD)/%.o: %.c Makefile
 	@echo "  CC  $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MMD -MP -c -o $@ $<
 
+# For other programs: <bnprof/scope.h>. Built plainly, never with a sanitizer. Both forms show only the header's names.
+SCOPE_SOURCES := core/scope_region.c scopelib/scopelib.c
+SCOPE_SONAME  := libbnprof-scope.so.1
+$(BUILD)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. -O2 -g -fno-omit-frame-pointer -fPIC -fvisibility=hidden -ftls-model=initial-exec \
+	    -pthread $(WARN) $(if $(WERROR),-Werror) -MMD -MP -c -o $@ $<
+
+$(SCOPE).so: $(SCOPE_SOURCES:%.c=$(BUILD)/pic/%.o)
+	@echo "  LD  $@"
+	$(Q)$(CC) -shared -pthread -Wl,-soname,$(SCOPE_SONAME),-z,defs,-z,nodelete -o $@ $^
+
+$(SCOPE).a: $(SCOPE_SOURCES:%.c=$(BUILD)/pic/%.o)
+	@echo "  AR  $@"
+	$(Q)$(CC) -r -nostdlib -o $(BUILD)/pic/bnprof-scope.o $^ && $(OBJCOPY) --localize-hidden $(BUILD)/pic/bnprof-scope.o && \
+	    rm -f $@ && $(AR) rcs $@ $(BUILD)/pic/bnprof-scope.o
+
 # The fingerprint tells what was built, and from what; it is remade when that changes.
 VERSION := $(shell sed -n 's/^\#define BN_VERSION "\(.*\)"/\1/p' tools/cmds.h)
 GIT_DESCRIBE := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
@@ -84,9 +105,10 @@ $(BUILD)/%.embed.o: % Makefile
 	printf '.section .rodata\n.balign 64\n.global %s\n%s:\n.incbin "%s"\n.global %s_end\n%s_end:\n.byte 0\n.section .note.GNU-stack,"",%%progbits\n' \
 	    $$name $$name $< $$name $$name | $(CC) -c -x assembler -o $@ -
 
+$(BUILD)/tests/unit/test_scopelib: $(BUILD)/scopelib/scopelib.o
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
 	@echo "  LD  $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) $(LDFLAGS.$(notdir $@)) -o $@ $^ $(LIBS) -lcmocka
+	$(Q)$(CC) $(ALL_LDFLAGS) $(LDFLAGS.$(notdir $@)) -o $@ $(filter %.o,$^) $(filter-out %.o,$^) $(LIBS) -lcmocka
 
 # Needs no library but libc: it can be built for another machine.
 $(BUILD)/tests/kernels/checkkernel: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/kernels/*.c) $(filter kernels/%,$(SOURCES)) core/base.c)
@@ -138,7 +160,7 @@ browser: all ## the flame graph's script in headless Chromium
 	$(Q)BUILD=$(BUILD) tests/browser/run.sh
 
 format: ## rewrite the sources in house style
-	clang-format -i $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/*/*.[ch]))
+	clang-format -i $(sort $(wildcard $(ROOMS:%=%/*.[ch]) include/*/*.h scopelib/*.c tests/*/*.[ch]))
 
 lint: ## style and shell checks
 	$(Q)tests/lint.sh
@@ -149,12 +171,21 @@ arrows: ## who may include whom
 compile_commands.json: Makefile
 	$(Q)CC="$(CC)" CFLAGS="$(ALL_CFLAGS)" SOURCES="$(SOURCES)" tools/compile-commands > $@
 
-install: all ## install to $(DESTDIR)$(PREFIX)
-	install -D -m 755 bnprof $(DESTDIR)$(PREFIX)/bin/bnprof
+install: all ## install to $(DESTDIR)$(PREFIX): the program, and for other programs <bnprof/scope.h> and libbnprof-scope
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/bnprof
+	install -D -m 644 include/bnprof/scope.h $(DESTDIR)$(PREFIX)/include/bnprof/scope.h
+	install -D -m 644 $(SCOPE).a $(DESTDIR)$(LIBDIR)/libbnprof-scope.a
+	install -D -m 755 $(SCOPE).so $(DESTDIR)$(LIBDIR)/$(SCOPE_SONAME)
+	ln -sf $(SCOPE_SONAME) $(DESTDIR)$(LIBDIR)/libbnprof-scope.so
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' scopelib/bnprof-scope.pc.in \
+	    > $(DESTDIR)$(LIBDIR)/pkgconfig/bnprof-scope.pc
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/bnprof README.md LICENSE $(wildcard docs/*.md)
 
 uninstall: ## remove what install put there
-	rm -rf $(DESTDIR)$(PREFIX)/bin/bnprof $(DESTDIR)$(PREFIX)/share/doc/bnprof
+	rm -rf $(DESTDIR)$(PREFIX)/bin/bnprof $(DESTDIR)$(PREFIX)/share/doc/bnprof $(DESTDIR)$(PREFIX)/include/bnprof \
+	    $(DESTDIR)$(LIBDIR)/libbnprof-scope.a $(DESTDIR)$(LIBDIR)/libbnprof-scope.so $(DESTDIR)$(LIBDIR)/$(SCOPE_SONAME) \
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/bnprof-scope.pc
 
 clean: ## remove everything built
 	rm -rf build bnprof compile_commands.json
@@ -165,4 +196,4 @@ help: ## this list
 
 .PHONY: all demo tests-build test check checkkernel bench aarch64 browser format lint arrows install uninstall clean help
 .SECONDARY:
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/pic/*/*.d $(BUILD)/scopelib/*.d)

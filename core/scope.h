@@ -7,6 +7,10 @@
  * Everything lives in one region with a fixed layout: private memory normally, a memfd given by the recorder
  * (environment variable BNPROF_SCOPE_FD) when recorded; the recorder can read it even after a crash.
  *
+ * Other programs fill the same region through libbnprof-scope (include/bnprof/scope.h), which is built from
+ * the same sources. Stages have names in the region; the engine enters its own first, so that the number of a
+ * stage is its enum.
+ *
  * This header includes nothing of ours: the profiler reads the same layout. */
 #ifndef CORE_SCOPE_H
 #define CORE_SCOPE_H
@@ -61,8 +65,10 @@ const char *bn_stage_name(enum bn_stage stage);
 const char *bn_stage_names(uint64_t stages, char *buf, size_t size);
 
 enum {
-    BN_SCOPE_MAX_NODES = 256,   /* distinct stage paths */
-    BN_SCOPE_MAX_THREADS = 288, /* more threads than this run untimed and are counted */
+    BN_SCOPE_MAX_STAGES = 256,  /* distinct names; the last one stands for all that came too late */
+    BN_SCOPE_STAGE_BYTES = 48,  /* of a name, with its NUL */
+    BN_SCOPE_MAX_NODES = 512,   /* distinct stage paths */
+    BN_SCOPE_MAX_THREADS = 288, /* more at a time than this run untimed and are counted */
     BN_SCOPE_MAX_DEPTH = 32,
     BN_SCOPE_OCTAVES = 40, /* 1 ns … 18 min */
     BN_SCOPE_SUB = 8,      /* buckets an octave: a percentile is within 6.25 % */
@@ -96,18 +102,26 @@ struct bn_scope_stat {
 struct bn_scope_node {
     uint16_t parent;
     uint16_t stage;
-    _Atomic uint64_t
-        fused_into; /* bits 1 << stage: where the time of fused calls stands; 0 = there are none */
+    _Atomic uint64_t fused_into; /* bits 1 << stage: where the time of fused calls stands; 0 = there are none.
+                                    The engine's stages only */
 };
-_Static_assert(BN_STAGE_COUNT <= 64, "a stage is a bit of fused_into");
+_Static_assert(BN_STAGE_COUNT <= 64, "a stage of the engine is a bit of fused_into");
+
+enum bn_scope_adopted {
+    BN_SCOPE_OWN,
+    BN_SCOPE_ADOPTED,       /* worker time, and so is what is entered directly inside */
+    BN_SCOPE_ADOPTED_AROUND /* worker time, but scopes inside are calls of their own */
+};
 
 struct bn_scope_frame {
     uint64_t start_ns, child_ns;
     uint16_t node;
-    int16_t layer; /* of the enclosing scope, restored on leaving */
-    uint32_t adopted;
+    int16_t layer;    /* of the enclosing scope, restored on leaving */
+    uint32_t adopted; /* enum bn_scope_adopted */
 };
 
+/* A slot. When all have been used, a new thread takes one whose thread has ended and whose ring the recorder
+ * has emptied; the statistics go on, the rest begins anew. */
 struct bn_scope_thread {
     _Atomic int32_t tid; /* 0 = slot unused; stays when the thread ends */
     char name[16];
@@ -117,26 +131,32 @@ struct bn_scope_thread {
     _Atomic uint64_t dropped;          /* events that found the ring full */
     _Atomic uint64_t events; /* scope changes, recorded or not: times the cost gives the timers' own cost */
     uint32_t depth, step;
+    uint32_t step_depth; /* the step ends when fewer scopes than this are open */
     int16_t layer;
     struct bn_scope_frame stack[BN_SCOPE_MAX_DEPTH];
     struct bn_scope_stat stats[BN_SCOPE_MAX_NODES];
 };
 
 #define BN_SCOPE_MAGIC   0x31504353u /* "SCP1" */
-#define BN_SCOPE_VERSION 3u
+#define BN_SCOPE_VERSION 4u
 
 struct bn_scope_shared {
     uint32_t magic, version;
     uint64_t size_bytes;
     uint32_t ring_events;       /* per thread; 0 = nobody listens */
-    _Atomic int32_t pid;        /* the engine's, 0 until it attached */
+    _Atomic int32_t pid;        /* of the process that claimed the region, 0 until one did */
     double empty_scope_ns;      /* measured at start: cost of one enter + leave, median */
+    double empty_inside_ns;     /* the part of it that lies between the two clock reads */
     _Atomic uint32_t n_threads; /* slots taken */
     _Atomic uint32_t untimed_threads;
-    _Atomic uint32_t n_nodes; /* node 0 is the root */
-    _Atomic uint32_t node_lock;
+    _Atomic uint32_t n_stages;                      /* names; stage 0 is the root */
+    _Atomic uint32_t n_nodes;                       /* node 0 is the root */
+    _Atomic uint32_t refused_stages, refused_nodes; /* found the table full */
+    _Atomic uint64_t past_events, past_dropped;     /* of threads whose slots others have taken */
+    _Atomic uint32_t lock;                          /* for adding a stage, a node, a thread */
+    char stages[BN_SCOPE_MAX_STAGES][BN_SCOPE_STAGE_BYTES];
     struct bn_scope_node nodes[BN_SCOPE_MAX_NODES];
-    _Atomic uint16_t child[BN_SCOPE_MAX_NODES][BN_STAGE_COUNT]; /* 0 = not there yet */
+    _Atomic uint16_t child[BN_SCOPE_MAX_NODES][BN_SCOPE_MAX_STAGES]; /* 0 = not there yet */
     _Atomic uint32_t info_n;        /* twice the bytes valid in info; odd while they are being written */
     char info[BN_SCOPE_INFO_BYTES]; /* JSON object about the run, see bn_scope_publish */
     struct bn_scope_thread threads[BN_SCOPE_MAX_THREADS];
@@ -228,13 +248,32 @@ static inline void bn_scope_close_(const char *unused)
 /* Statistics of one node over all threads. */
 struct bn_scope_total {
     uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops, memory_bytes, int8_macs;
-    uint64_t p50_ns, p95_ns, p99_ns; /* from the histogram, clamped to min … max; 0 without calls */
-    uint64_t fused_into;             /* of the node; the calls contain those that were fused */
+    uint64_t p50_ns, p95_ns, p99_ns;  /* from the histogram, clamped to min … max; 0 without calls */
+    uint64_t fused_into, fused_calls; /* of the node; the calls contain those that were fused */
 };
 struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_t node);
 
-/* Bucket of a duration, and the middle of a bucket in ns. */
-unsigned bn_scope_bucket(uint64_t ns);
+/* The sums of all nodes, with the timers' own cost taken out of total_ns and self_ns: a scope's inner part is
+ * its own, its outer part the enclosing scope's. min … max stay as measured. `sums` has room for
+ * BN_SCOPE_MAX_NODES; returns how many nodes there are. The region may be written meanwhile, by anybody. */
+uint32_t bn_scope_sums(const struct bn_scope_shared *region, struct bn_scope_total *sums);
+
+/* A stage's name in the region, printable and never empty: "?" for a number that has none. */
+const char *bn_scope_stage_name(const struct bn_scope_shared *region, uint32_t stage,
+                                char buf[BN_SCOPE_STAGE_BYTES]);
+
+/* Bucket of a duration (BN_SCOPE_SUB linear ones an octave), and the middle of a bucket in ns. */
+static inline unsigned bn_scope_bucket(uint64_t ns)
+{
+    enum { SUB_BITS = 3 };
+    _Static_assert(BN_SCOPE_SUB == 1 << SUB_BITS, "buckets an octave");
+    if (ns < BN_SCOPE_SUB)
+        return (unsigned)ns;
+    unsigned octave = 63 - (unsigned)__builtin_clzll(ns);
+    unsigned sub = (unsigned)(ns >> (octave - SUB_BITS)) & (BN_SCOPE_SUB - 1);
+    unsigned bucket = (octave - SUB_BITS + 1) * BN_SCOPE_SUB + sub;
+    return bucket < BN_SCOPE_BUCKETS ? bucket : BN_SCOPE_BUCKETS - 1;
+}
 uint64_t bn_scope_bucket_ns(unsigned bucket);
 
 #endif

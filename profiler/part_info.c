@@ -4,6 +4,7 @@
 #include "profiler/part_info.h"
 
 #include <cJSON.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -240,6 +241,25 @@ static void read_run_info(struct bn_profile *p, const cJSON *o)
     }
 }
 
+/* What the scopes cost, and what found no room. */
+static void read_scope_cost(struct bn_profile *p, const cJSON *root)
+{
+    uint64_t threads = count(root, "untimed_threads", 0), stages = count(root, "refused_stages", 0),
+             nodes = count(root, "refused_nodes", 0);
+
+    p->quality.empty_scope_ns = real(root, "empty_scope_ns");
+    p->quality.scope_events += count(root, "past_events", 0);
+    p->quality.scope_events_dropped += count(root, "past_dropped", 0);
+    if (threads + stages + nodes == 0)
+        return;
+    char *text =
+        bn_xasprintf("%" PRIu64 " threads beyond %d at a time, %" PRIu64 " stages beyond %d names, %" PRIu64
+                     " scopes beyond %d paths of stages",
+                     threads, BN_SCOPE_MAX_THREADS, stages, BN_SCOPE_MAX_STAGES, nodes, BN_SCOPE_MAX_NODES);
+    bn_profile_add_fact(p, "scopes_left_out", text);
+    free(text);
+}
+
 int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char *json, size_t n,
                      struct bn_err *err)
 {
@@ -247,10 +267,14 @@ int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char
 
     if (!root)
         return -1;
-    p->quality.empty_scope_ns = real(root, "empty_scope_ns");
+    double pid = real(root, "pid");
+    if (pid > 0 && pid <= INT32_MAX) /* a launcher may stand before the program with the scopes */
+        info->pid = (int32_t)pid;
+    read_scope_cost(p, root);
     read_nodes(p, info, member(root, "nodes"));
     read_stats(p, info, member(root, "stats"));
-    read_run_info(p, member(root, "info"));
+    if (info->engine)
+        read_run_info(p, member(root, "info"));
     cJSON_Delete(root);
     return 0;
 }

@@ -30,7 +30,7 @@ struct recording {
     const struct bn_recorder_options *o;
     struct bn_launch launch;
     struct bn_perf sampler;
-    struct bn_scope_reader scopes; /* engine only */
+    struct bn_scope_reader scopes; /* region NULL = there are none */
     struct bn_raw_writer writer;
     struct bn_intake intake;
     struct bn_ring **rings;
@@ -39,6 +39,12 @@ struct recording {
     int wait_ms;
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns;
 };
+
+/* Has the program entered scopes? Until then it is like one that has none; the engine always will. */
+static bool has_scopes(const struct recording *rec)
+{
+    return rec->scopes.region && (rec->o->engine || bn_scope_reader_active(&rec->scopes));
+}
 
 /* ---- rounds ---- */
 
@@ -67,7 +73,7 @@ static void one_round(struct recording *rec, bool last)
     while ((record = bn_rings_next(rec->rings, rec->sampler.n_rings, &in->format, horizon_ns)) != NULL)
         bn_intake_record(in, record);
     bn_perf_release(&rec->sampler);
-    if (rec->o->engine) {
+    if (has_scopes(rec)) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
         for (size_t i = 0; i < in->n_samples; i++)
             bn_scope_reader_mark(&rec->scopes, in->samples[i].tid, in->samples[i].t_ns, &in->samples[i].raw);
@@ -108,11 +114,10 @@ static void housekeeping(struct recording *rec)
 {
     uint64_t now_ns = bn_now_ns();
 
-    if (rec->o->engine) {
+    if (rec->o->engine)
         hear_engine(rec);
-        if (now_ns - rec->snapshot_ns > SNAPSHOT_MS * 1000000ull)
-            write_snapshot(rec);
-    }
+    if (has_scopes(rec) && now_ns - rec->snapshot_ns > SNAPSHOT_MS * 1000000ull)
+        write_snapshot(rec);
     if (now_ns - rec->flushed_ns > FLUSH_MS * 1000000ull) {
         bn_raw_flush(&rec->writer);
         rec->flushed_ns = now_ns;
@@ -148,6 +153,22 @@ static struct bn_launch_end run_program(struct recording *rec)
 
 /* ---- before and after ---- */
 
+/* Every program gets a region; only the engine cannot be recorded without. */
+static int offer_scopes(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
+{
+    static char env[40];
+
+    if (bn_scope_reader_create(&rec->scopes, BN_SCOPE_RING_EVENTS, err) != 0) {
+        if (!rec->o->engine)
+            rec->o->note(rec->o->ctx, err->msg);
+        return rec->o->engine ? -1 : 0;
+    }
+    snprintf(env, sizeof env, "BNPROF_SCOPE_FD=%d", rec->scopes.fd);
+    command->env = env;
+    command->keep_fd = rec->scopes.fd;
+    return 0;
+}
+
 static int start(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
 {
     const struct bn_recorder_options *o = rec->o;
@@ -155,14 +176,8 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
     if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
         return -1;
     *command = (struct bn_launch_command){.file = o->file, .argv = o->argv, .keep_fd = -1};
-    if (o->engine) {
-        static char env[40];
-        if (bn_scope_reader_create(&rec->scopes, BN_SCOPE_RING_EVENTS, err) != 0)
-            return -1;
-        snprintf(env, sizeof env, "BNPROF_SCOPE_FD=%d", rec->scopes.fd);
-        command->env = env;
-        command->keep_fd = rec->scopes.fd;
-    }
+    if (offer_scopes(rec, command, err) != 0)
+        return -1;
     if (bn_launch_start(&rec->launch, command, err) != 0 ||
         bn_perf_open(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
         return -1;
@@ -242,10 +257,10 @@ static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
     const struct bn_recorder_options *o = rec->o;
     char *info = o->engine ? bn_scope_reader_info(&rec->scopes) : NULL;
 
-    if (o->engine) {
+    if (o->engine)
         hear_engine(rec);
+    if (has_scopes(rec))
         write_snapshot(rec);
-    }
     bn_raw_flush(&rec->writer); /* what follows can take seconds */
     if (o->close && !rec->writer.failed)
         o->close(o->ctx, info, &foot->closing);
@@ -255,6 +270,7 @@ static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
     free(text);
 }
 
+/* Of the engine, whose stages are numbered like their enum. */
 static bool has_generated(const struct recording *rec)
 {
     uint32_t n = atomic_load(&rec->scopes.region->n_nodes);
@@ -309,7 +325,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
         .duration_ns = foot.duration_ns,
         .cpu_ns = foot.end.user_ns + foot.end.system_ns,
         .recorder_cpu_ns = foot.recorder_cpu_ns,
-        .empty_scope_ns = rec->o->engine ? rec->scopes.region->empty_scope_ns : 0,
+        .empty_scope_ns = rec->scopes.region ? rec->scopes.region->empty_scope_ns : 0,
     };
     return 0;
 }

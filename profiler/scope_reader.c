@@ -6,9 +6,11 @@
 
 #include <cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A sample to be placed. */
@@ -27,13 +29,42 @@ struct bn_scope_held {
     bool have_current;
     uint64_t dropped; /* events lost up to the round before */
     uint32_t n_gaps;  /* rounds still to come in which the place of a sample is uncertain */
+    int32_t tid;      /* whose events were walked last; a slot can change hands */
 };
+
+/* Shared memory for the program. The descriptor is a high one, so that those that the program opens itself
+ * have the numbers that they would have without us. */
+static int make_memory(size_t size)
+{
+    struct rlimit files, bytes;
+
+    if (getrlimit(RLIMIT_FSIZE, &bytes) == 0 && bytes.rlim_cur < size) {
+        errno = EFBIG; /* and no SIGXFSZ */
+        return -1;
+    }
+    int low = memfd_create("bnprof-scopes", MFD_CLOEXEC);
+    if (low < 0)
+        return -1;
+    int least =
+        getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 1024 ? (int)files.rlim_cur - 1 : 1000;
+    int fd = least > low ? fcntl(low, F_DUPFD_CLOEXEC, least) : -1;
+    if (fd >= 0)
+        close(low);
+    else
+        fd = low;
+    if (ftruncate(fd, (off_t)size) == 0)
+        return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
 
 int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, struct bn_err *err)
 {
     *r = (struct bn_scope_reader){.fd = -1, .region_bytes = bn_scope_region_bytes(ring_events)};
-    r->fd = memfd_create("bnprof-scopes", MFD_CLOEXEC);
-    if (r->fd < 0 || ftruncate(r->fd, (off_t)r->region_bytes) != 0) {
+    r->fd = make_memory(r->region_bytes);
+    if (r->fd < 0) {
         bn_err_set(err, "shared memory for the scopes: %s", strerror(errno));
         bn_scope_reader_close(r);
         return -1;
@@ -137,12 +168,23 @@ static int by_time(const void *a, const void *b)
     return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
 }
 
-/* Stages that are entered a few times a token at most: they delimit the tokens and phases. */
-static void find_coarse(const struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODES])
+/* Stages that are entered a few times a token at most: they delimit the tokens and phases. By name: another
+ * program's are numbered as they come. */
+static void find_coarse(struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODES])
 {
-    for (uint32_t node = 0; node < BN_SCOPE_MAX_NODES; node++) {
+    uint32_t n_stages = atomic_load(&r->region->n_stages), n = n_nodes(r);
+    char name[BN_SCOPE_STAGE_BYTES];
+
+    for (; r->n_stages < n_stages && r->n_stages < BN_SCOPE_MAX_STAGES; r->n_stages++) {
+        bn_scope_stage_name(r->region, r->n_stages, name);
+        for (int stage = BN_STAGE_STARTUP; stage <= BN_STAGE_DECODE; stage++)
+            if (strcmp(name, bn_stage_name((enum bn_stage)stage)) == 0)
+                r->coarse[r->n_stages] = true;
+    }
+    memset(coarse, 0, BN_SCOPE_MAX_NODES * sizeof *coarse);
+    for (uint32_t node = 1; node < n; node++) {
         uint16_t stage = r->region->nodes[node].stage;
-        coarse[node] = stage > BN_STAGE_ROOT && stage <= BN_STAGE_DECODE;
+        coarse[node] = stage < BN_SCOPE_MAX_STAGES && r->coarse[stage];
     }
 }
 
@@ -190,10 +232,17 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
     struct bn_scope_thread *t = &r->region->threads[slot];
     const struct bn_scope_event *ring = ring_of(r, slot);
     uint64_t size = ring_events(r), head = atomic_load_explicit(&t->head, memory_order_acquire);
-    bool is_main = atomic_load(&t->tid) == atomic_load(&r->region->pid);
+    int32_t tid = atomic_load(&t->tid); /* after the head: events up to there are of this thread */
+    bool is_main = tid == atomic_load(&r->region->pid);
     size_t mark = 0;
 
     r->n_kept = 0;
+    if (tid != h->tid) {
+        h->tid = tid;
+        h->have_current = false;
+        h->dropped = 0;
+        h->n_gaps = 0;
+    }
     note_gap(h, atomic_load(&t->dropped));
     if (head - h->next > size) /* cannot be: the region was overwritten */
         h->next = head - size;
@@ -228,7 +277,7 @@ void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct
         const struct bn_scope_thread *t = &r->region->threads[slot];
         walk_events(r, slot, horizon_ns, coarse);
         struct bn_raw_scopes head = {
-            .tid = atomic_load(&t->tid), .slot = slot, .dropped = atomic_load(&t->dropped)};
+            .tid = r->held[slot].tid, .slot = slot, .dropped = atomic_load(&t->dropped)};
         if (r->n_kept)
             bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, r->n_kept * sizeof *r->kept);
     }
@@ -266,40 +315,51 @@ static double relative_ns(uint64_t t_ns, uint64_t t0_ns)
     return (double)(int64_t)(t_ns - t0_ns);
 }
 
-static cJSON *nodes_json(const struct bn_scope_reader *r)
+/* The names in a set of the engine's stages. */
+static void add_fused(cJSON *item, const struct bn_scope_shared *region, uint64_t stages)
+{
+    char name[BN_SCOPE_STAGE_BYTES];
+    struct bn_buf names = {0};
+
+    for (uint32_t i = 0; i < 64; i++)
+        if (stages >> i & 1)
+            bn_buf_printf(&names, "%s%s", names.n ? ", " : "", bn_scope_stage_name(region, i, name));
+    if (names.n)
+        cJSON_AddStringToObject(item, "fused_into", names.p);
+    bn_buf_free(&names);
+}
+
+static cJSON *nodes_json(const struct bn_scope_reader *r, uint32_t n)
 {
     cJSON *array = cJSON_CreateArray();
-    uint32_t n = n_nodes(r);
 
     for (uint32_t i = 0; i < n; i++) {
         const struct bn_scope_node *node = &r->region->nodes[i];
-        char names[64];
+        char name[BN_SCOPE_STAGE_BYTES];
+        uint16_t parent = node->parent;
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddNumberToObject(item, "parent", node->parent < i ? node->parent : 0);
-        cJSON_AddStringToObject(item, "stage", bn_stage_name(node->stage));
-        if (atomic_load(&node->fused_into))
-            cJSON_AddStringToObject(item, "fused_into",
-                                    bn_stage_names(atomic_load(&node->fused_into), names, sizeof names));
+        cJSON_AddNumberToObject(item, "parent", parent < i ? parent : 0);
+        cJSON_AddStringToObject(item, "stage", bn_scope_stage_name(r->region, node->stage, name));
+        add_fused(item, r->region, atomic_load(&node->fused_into));
         cJSON_AddItemToArray(array, item);
     }
     return array;
 }
 
-static cJSON *stats_json(const struct bn_scope_reader *r)
+static cJSON *stats_json(const struct bn_scope_total *sums, uint32_t n)
 {
     cJSON *array = cJSON_CreateArray();
-    uint32_t n = n_nodes(r);
 
     for (uint32_t i = 0; i < n; i++) {
-        struct bn_scope_total t = bn_scope_sum(r->region, i);
+        const struct bn_scope_total *t = &sums[i];
         const struct {
             const char *key;
             uint64_t value;
         } numbers[] = {
-            {"calls", t.calls},         {"total_ns", t.total_ns}, {"self_ns", t.self_ns},
-            {"worker_ns", t.worker_ns}, {"min_ns", t.min_ns},     {"max_ns", t.max_ns},
-            {"p50_ns", t.p50_ns},       {"p95_ns", t.p95_ns},     {"p99_ns", t.p99_ns},
-            {"bytes", t.bytes},         {"ops", t.ops},
+            {"calls", t->calls},         {"total_ns", t->total_ns}, {"self_ns", t->self_ns},
+            {"worker_ns", t->worker_ns}, {"min_ns", t->min_ns},     {"max_ns", t->max_ns},
+            {"p50_ns", t->p50_ns},       {"p95_ns", t->p95_ns},     {"p99_ns", t->p99_ns},
+            {"bytes", t->bytes},         {"ops", t->ops},
         };
         cJSON *item = cJSON_CreateObject();
         cJSON_AddNumberToObject(item, "node", i);
@@ -343,15 +403,25 @@ char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns)
     cJSON *root = cJSON_CreateObject();
     char *info = bn_scope_reader_info(r);
     cJSON *info_json = info ? cJSON_Parse(info) : NULL;
+    struct bn_scope_shared *region = r->region;
+    struct bn_scope_total *sums = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *sums);
+    uint32_t n = bn_scope_sums(region, sums);
 
-    cJSON_AddNumberToObject(root, "empty_scope_ns", r->region->empty_scope_ns);
-    cJSON_AddNumberToObject(root, "untimed_threads", atomic_load(&r->region->untimed_threads));
-    cJSON_AddItemToObject(root, "nodes", nodes_json(r));
-    cJSON_AddItemToObject(root, "stats", stats_json(r));
+    cJSON_AddNumberToObject(root, "pid", atomic_load(&region->pid));
+    cJSON_AddNumberToObject(root, "empty_scope_ns", region->empty_scope_ns);
+    cJSON_AddNumberToObject(root, "empty_inside_ns", region->empty_inside_ns);
+    cJSON_AddNumberToObject(root, "untimed_threads", atomic_load(&region->untimed_threads));
+    cJSON_AddNumberToObject(root, "refused_stages", atomic_load(&region->refused_stages));
+    cJSON_AddNumberToObject(root, "refused_nodes", atomic_load(&region->refused_nodes));
+    cJSON_AddNumberToObject(root, "past_events", (double)atomic_load(&region->past_events));
+    cJSON_AddNumberToObject(root, "past_dropped", (double)atomic_load(&region->past_dropped));
+    cJSON_AddItemToObject(root, "nodes", nodes_json(r, n));
+    cJSON_AddItemToObject(root, "stats", stats_json(sums, n));
     cJSON_AddItemToObject(root, "threads", threads_json(r, t0_ns));
     cJSON_AddItemToObject(root, "info", info_json ? info_json : cJSON_CreateNull());
     char *text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     free(info);
+    free(sums);
     return text;
 }

@@ -15,10 +15,12 @@
 struct bn_scope_reader {
     struct bn_scope_shared *region;
     size_t region_bytes;
-    int fd;                      /* memfd, close-on-exec here; the engine inherits it as BNPROF_SCOPE_FD */
+    int fd;                      /* memfd, close-on-exec here; the program inherits it as BNPROF_SCOPE_FD */
     struct bn_scope_held *held;  /* one for each thread slot */
     struct bn_scope_event *kept; /* scratch */
     size_t n_kept, cap_kept;
+    bool coarse[BN_SCOPE_MAX_STAGES]; /* of the first n_stages names */
+    uint32_t n_stages;
     uint64_t n_late; /* samples that were marked after their time had been emitted: must be 0 */
 };
 

@@ -11,10 +11,11 @@ size_t bn_stage_rows_live(struct bn_stage_row *rows)
 {
     const struct bn_scope_shared *region = bn_scope_region();
     static char names[BN_SCOPE_MAX_NODES][64];
-    size_t n = bn_min_size(atomic_load(&region->n_nodes), BN_SCOPE_MAX_NODES);
+    struct bn_scope_total *sums = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *sums);
+    size_t n = bn_scope_sums(region, sums);
 
     for (size_t i = 0; i < n; i++) {
-        struct bn_scope_total sum = bn_scope_sum(region, (uint32_t)i);
+        struct bn_scope_total sum = sums[i];
         rows[i] =
             (struct bn_stage_row){.parent = region->nodes[i].parent,
                                   .name = bn_stage_name((enum bn_stage)region->nodes[i].stage),
@@ -31,6 +32,7 @@ size_t bn_stage_rows_live(struct bn_stage_row *rows)
                                   .ops = sum.ops,
                                   .fused_into = bn_stage_names(sum.fused_into, names[i], sizeof names[i])};
     }
+    free(sums);
     return n;
 }
 
@@ -140,6 +142,12 @@ void bn_stage_tree_print(FILE *f, const struct bn_stage_row *rows, size_t n, uin
             "min", "p50", "p95", "p99", "max", "GB/s", "GOP/s", "per token", "workers");
     print_below(f, rows, sum, n, 0, 0, n_prompt_tokens);
     free(sum);
+}
+
+void bn_stage_cost_print(FILE *f, double empty_scope_ns)
+{
+    if (empty_scope_ns > 0)
+        fprintf(f, "scope cost subtracted from total and self: %.0f ns each\n", empty_scope_ns);
 }
 
 /* ---- JSON ---- */

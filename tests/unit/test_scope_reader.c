@@ -35,6 +35,9 @@ static void fake_engine(struct bn_scope_shared *region)
     static const enum bn_stage stages[] = {BN_STAGE_ROOT, BN_STAGE_GENERATE, BN_STAGE_DECODE,
                                            BN_STAGE_FORWARD_PASS, BN_STAGE_FFN};
 
+    for (uint16_t i = 0; i < BN_STAGE_COUNT; i++)
+        snprintf(region->stages[i], sizeof region->stages[i], "%s", bn_stage_name(i));
+    atomic_store(&region->n_stages, BN_STAGE_COUNT);
     for (uint16_t i = 0; i < BN_COUNT(stages); i++)
         region->nodes[i] = (struct bn_scope_node){.parent = i ? i - 1 : 0, .stage = (uint16_t)stages[i]};
     atomic_store(&region->n_nodes, BN_COUNT(stages));
