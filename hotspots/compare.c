@@ -23,7 +23,6 @@ struct side {
     const struct bn_profile *p;
     struct bn_ranking ranking;
     bool per_token;
-    uint32_t decode;
     uint32_t first_step, last_step; /* of the decoded tokens that the timeline shows */
     double den[BLOCKS];             /* tokens in each block, or shares of the run */
 };
@@ -47,12 +46,8 @@ static size_t block_of_time(const struct side *s, uint64_t t_ns)
 
 static void side_open(struct side *s, const struct bn_profile *p, enum bn_rank_by by)
 {
-    uint32_t generate = bn_profile_find_stage(p, 0, "generate");
-
-    *s = (struct side){.p = p, .decode = BN_NONE, .first_step = UINT32_MAX};
+    *s = (struct side){.p = p, .first_step = UINT32_MAX};
     bn_ranking_make(&s->ranking, p, by);
-    if (generate != BN_NONE)
-        s->decode = bn_profile_find_stage(p, generate, "decode");
 }
 
 static void side_blocks(struct side *s, bool per_token)
@@ -132,7 +127,7 @@ static struct estimate item_estimate(const struct side *s, const struct bn_rank_
         return estimate(num, s->den);
     for (size_t i = 0; i < s->p->n_samples; i++) {
         const struct bn_sample *sample = &s->p->samples[i];
-        if (s->per_token && !bn_profile_stage_within(s->p, sample->stage, s->decode))
+        if (s->per_token && !bn_ranking_in_token(&s->ranking, s->p, sample))
             continue;
         if (!is_item(s, item, sample) || bn_class_of(s->p, sample) == BN_CLASS_WAIT)
             continue;
@@ -158,7 +153,9 @@ static struct estimate total_estimate(const struct side *s)
         n[block]++;
     }
     struct estimate e = estimate(num, n);
-    const struct bn_stage_node *decode = &s->p->stages[s->decode];
+    if (s->ranking.decode == BN_NONE)
+        return e;
+    const struct bn_stage_node *decode = &s->p->stages[s->ranking.decode];
     e.value =
         (double)decode->total_ns / (double)decode->calls; /* exact; the thinned timeline gives the spread */
     return e;

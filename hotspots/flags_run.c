@@ -329,7 +329,9 @@ void bn_flag_lazy_loading(struct bn_profile *p, struct bn_flag *flag)
             first = n == 0 ? ns[0] : first;
             n++;
         }
-    if (n < 8) {
+    if (!p->run.known && stage_of(p, "generate", "decode") == BN_NONE) {
+        bn_flag_unknown(p, flag, "the program's steps are not decoded tokens");
+    } else if (n < 8) {
         bn_flag_unknown(p, flag, "fewer than 8 decoded tokens");
     } else {
         qsort(ns, n, sizeof *ns, compare_doubles);

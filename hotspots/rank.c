@@ -82,7 +82,7 @@ static enum bn_class class_of_stage(const struct bn_profile *p, uint32_t stage)
                                               "down_projection", NULL};
     static const char *const attention[] = {"rope_apply", "kv_store", "attention_matmul", "attention_softmax",
                                             NULL};
-    enum bn_class found = stage == 0 ? BN_CLASS_OTHER : BN_CLASS_LOAD;
+    enum bn_class found = stage == 0 || !p->run.known ? BN_CLASS_OTHER : BN_CLASS_LOAD;
 
     for (; stage != 0; stage = p->stages[stage].parent) {
         const char *name = p->stages[stage].name;
@@ -365,17 +365,30 @@ static uint32_t decode_stage(const struct bn_profile *p)
     return generate == BN_NONE ? BN_NONE : bn_profile_find_stage(p, generate, "decode");
 }
 
+static uint64_t count_tokens(const struct bn_profile *p, uint32_t decode)
+{
+    if (decode != BN_NONE)
+        return p->stages[decode].calls;
+    return p->n_tokens && !p->tokens[0].prefill ? p->n_tokens_total : 0;
+}
+
+bool bn_ranking_in_token(const struct bn_ranking *r, const struct bn_profile *p, const struct bn_sample *s)
+{
+    if (r->decode != BN_NONE)
+        return bn_profile_stage_within(p, s->stage, r->decode);
+    return r->decode_tokens > 0 && s->step > 0;
+}
+
 void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_rank_by by)
 {
     struct grouping g = {0};
     struct votes v = {0};
-    uint32_t decode = decode_stage(p);
 
-    *r = (struct bn_ranking){.by = by};
+    *r = (struct bn_ranking){.by = by, .decode = decode_stage(p)};
     group_frames(&g, p, by);
     r->n = by == BN_RANK_STAGE ? p->n_stages : g.n;
     r->items = bn_xcalloc(r->n + 1, sizeof *r->items);
-    r->decode_tokens = decode == BN_NONE ? 0 : p->stages[decode].calls;
+    r->decode_tokens = count_tokens(p, r->decode);
     v.items = r->items;
     v.stamp = bn_xcalloc(r->n + 1, sizeof *v.stamp);
     v.stage_votes = bn_xcalloc((r->n + 1) * p->n_stages, sizeof *v.stage_votes);
@@ -383,7 +396,7 @@ void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_r
     for (size_t i = 0; i < p->n_samples; i++) {
         const struct bn_sample *s = &p->samples[i];
         enum bn_class class = bn_class_of(p, s);
-        bool in_decode = decode != BN_NONE && bn_profile_stage_within(p, s->stage, decode);
+        bool in_decode = bn_ranking_in_token(r, p, s);
         r->total++;
         r->total_ns += s->weight_ns;
         r->class_ns[class] += s->weight_ns;

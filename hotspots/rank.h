@@ -42,7 +42,7 @@ struct bn_rank_item {
     const char *module;             /* of a function; NULL = unknown or no function */
     uint64_t self, inclusive;       /* samples; a recursive function counts once a sample */
     uint64_t self_ns, inclusive_ns; /* CPU time of all threads together */
-    uint64_t decode_self_ns;        /* the part of self_ns below generate;decode */
+    uint64_t decode_self_ns;        /* the part of self_ns below generate;decode, or in steps */
     uint32_t stage;                 /* where most of its self samples are; of a stage: itself */
     uint32_t stack;                 /* the stack with most of its self samples, down to the function */
     struct bn_rank_line lines[BN_RANK_LINES]; /* by samples; samples 0 = unused */
@@ -55,14 +55,19 @@ struct bn_ranking {
     uint64_t total, total_ns; /* all samples, waiting included: what percentages are of */
     uint64_t wait, wait_ns;
     uint64_t class_ns[BN_CLASS_COUNT];
-    uint64_t decode_tokens; /* exact, from the scopes; 0 = no decoding */
-    struct bn_arena arena;  /* names */
+    uint32_t decode; /* stage generate;decode, or BN_NONE */
+    uint64_t
+        decode_tokens; /* exact, from the scopes; 0 = no decoding. Steps, in a program that only has those */
+    struct bn_arena arena; /* names */
 };
 
 /* Self time goes to the innermost function that is really one: code inlined into it counts as its own, the
  * lines say where. Cannot fail. Free with bn_ranking_free. */
 void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_rank_by by);
 void bn_ranking_free(struct bn_ranking *r);
+
+/* Does the sample count for ns per token: below generate;decode, or, in a program without, in a step? */
+bool bn_ranking_in_token(const struct bn_ranking *r, const struct bn_profile *p, const struct bn_sample *s);
 
 /* The item of that name (and module, if not NULL), or NULL. */
 const struct bn_rank_item *bn_ranking_find(const struct bn_ranking *r, const char *name, const char *module);

@@ -65,7 +65,9 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
     b.n = 0;
     bn_buf_printf(&b, "recorder %.2f %% of the program's CPU time", percent(q->recorder_cpu_ns, cpu_ns));
     if (q->scope_events)
-        bn_buf_printf(&b, "; scopes about %.2f %% (%.0f ns each, measured at start)",
+        bn_buf_printf(&b,
+                      "; scopes about %.2f %% (%.0f ns each, measured at start and subtracted from the times "
+                      "of the stages)",
                       cpu_ns ? 100.0 * (double)q->scope_events / 2 * q->empty_scope_ns / (double)cpu_ns : 0,
                       q->empty_scope_ns);
     line(f, md, "Own cost", b.p);

@@ -382,6 +382,7 @@ static int report(struct run *r)
     if (r->options.stages && !r->options.json) {
         struct bn_stage_row *rows = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *rows);
         bn_stage_tree_print(stderr, rows, bn_stage_rows_live(rows), r->generator.n_prompt_tokens);
+        bn_stage_cost_print(stderr, bn_scope_region()->empty_scope_ns);
         free(rows);
     }
     if (!r->options.quiet)

@@ -25,6 +25,9 @@ size_t bn_stage_rows_live(struct bn_stage_row *rows);
  * in all; below decode: decoded token); workers: time that pool threads worked there, without waiting. */
 void bn_stage_tree_print(FILE *f, const struct bn_stage_row *rows, size_t n, uint64_t n_prompt_tokens);
 
+/* One line: what a scope itself costs, which total and self are without. Nothing if that is unknown. */
+void bn_stage_cost_print(FILE *f, double empty_scope_ns);
+
 /* The same tree: name, calls, total_ns, self_ns, p50_ns, p95_ns, p99_ns, bytes, ops, children (PRODUCT's
  * keys), and min_ns, max_ns, worker_ns. bytes and ops include the children's, as total_ns does. The caller
  * owns the result. */
