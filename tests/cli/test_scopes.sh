@@ -1,0 +1,160 @@
+#!/bin/bash
+# The scope library as its users meet it: installed, found by pkg-config, the programs of docs/scopes.md as they stand there.
+. tests/cli/lib.sh
+make_it() {
+    make -C "$root" --no-print-directory CONFIG="$CONFIG" DESTDIR="$dir/stage" PREFIX=/opt/bnprof "$@"
+}
+
+if ! command -v pkg-config >/dev/null || ! command -v make >/dev/null; then
+    skip "scopes" "needs make and pkg-config"
+    plan
+    exit 0
+fi
+
+is() { # NAME GOT WANT
+    if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got '$2', expected '$3'"; fi
+}
+
+# code NAME: the block of docs/scopes.md that is marked with the file's name
+code() {
+    awk -v name="$1" '/^```/ { inside = $2 == name; next } inside' "$root/docs/scopes.md" >"$1"
+    test -s "$1"
+}
+
+# field FILE PATH KEY: of the stage with that path in the output of stages --json
+field() {
+    awk -v path="$2" -v key="$3" '
+        function value(s) { sub(/^[^:]*:[ \t]*/, "", s); gsub(/[",]/, "", s); return s }
+        /"name":/ { depth = (length($0) - length(substr($0, match($0, /[^ \t]/)))); d = depth; name[d] = value($0);
+                    full = ""; for (i = 0; i <= d; i++) if (i in name && i > 1) full = full (full == "" ? "" : ";") name[i];
+                    for (i in name) if (i > d) delete name[i] }
+        $1 == "\"" key "\":" && full == path { print value($0); exit }' "$1"
+}
+
+# ---- installed and found ----
+check "make install" make_it install
+export PKG_CONFIG_SYSROOT_DIR="$dir/stage" PKG_CONFIG_LIBDIR="$dir/stage/opt/bnprof/lib/pkgconfig"
+library=$dir/stage/opt/bnprof/lib
+check "pkg-config knows it" pkg-config --exists bnprof-scope
+is "version" "$(pkg-config --modversion bnprof-scope)" "$("$BNPROF" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -1)"
+check "soname" sh -c "readelf -d '$library/libbnprof-scope.so' | grep -q 'SONAME.*libbnprof-scope\.so\.1\]'"
+is "the libraries show nothing but the header's names" \
+    "$( (nm -D --defined-only "$library/libbnprof-scope.so"; nm -g --defined-only "$library/libbnprof-scope.a") | awk 'NF == 3 { print $3 }' | grep -v '^bnprof_[a-z_]*_$')" ""
+read -r -a flags <<<"$(pkg-config --cflags --libs bnprof-scope)"
+read -r -a compile <<<"$(pkg-config --cflags bnprof-scope)"
+flags+=(-O2 -g -pthread -Wall -Wextra -Wpedantic -Werror "-Wl,-rpath,$library")
+cat >all.c <<'END'
+#include <bnprof/scope.h>
+int main(void)
+{
+    static struct bnprof_stage stage = BNPROF_STAGE("y");
+    BNPROF_SCOPE("x");
+    BNPROF_SCOPE_OF(&stage);
+    BNPROF_WORK_FOR(bnprof_here());
+    BNPROF_WAIT();
+    return bnprof_active();
+}
+END
+cp all.c all.cpp
+for std in c99 c11; do
+    for cc in gcc clang; do
+        if command -v $cc >/dev/null; then
+            check "$cc -std=$std" $cc -std=$std all.c "${flags[@]}" -Wshadow -Wstrict-prototypes -o all
+        else
+            skip "$cc -std=$std" "no $cc"
+        fi
+    done
+done
+for std in c++11 c++17; do
+    for cxx in g++ clang++; do
+        if command -v $cxx >/dev/null; then
+            check "$cxx -std=$std without exceptions" $cxx -std=$std -fno-exceptions -fno-rtti all.cpp "${flags[@]}" -Wshadow -o all
+        else
+            skip "$cxx -std=$std without exceptions" "no $cxx"
+        fi
+    done
+done
+check "and it runs" ./all
+
+# ---- the documented programs ----
+check "docs/scopes.md has tokens.c" code tokens.c
+check "docs/scopes.md has sort.cpp" code sort.cpp
+check "tokens.c, shared library" cc tokens.c "${flags[@]}" -o tokens
+check "tokens.c, static library" cc tokens.c "${compile[@]}" -O2 -g -pthread "$library/libbnprof-scope.a" -o tokens-static
+./tokens >plain
+./tokens-static >plain-static
+check "both say the same" cmp plain plain-static
+if command -v g++ >/dev/null; then
+    check "sort.cpp" g++ -std=c++11 -fno-exceptions sort.cpp "${flags[@]}" -o sort
+else
+    skip "sort.cpp" "no g++"
+fi
+if ! "$BNPROF" record -- true 2>refused && grep -q 'perf events are refused' refused; then
+    skip "recorded" "$(sed 's/^bnprof: //' refused)"
+    plan
+    exit 0
+fi
+for program in tokens tokens-static; do
+    "$BNPROF" record -F 999 -o $program.data -- ./$program >out 2>err
+    is "$program: recorded" $? 0
+    check "$program: says the same as alone" cmp out plain
+    "$BNPROF" stages $program.data/latest --json >stages.json
+    is "$program: load" "$(field stages.json load calls)" 1
+    is "$program: tokens" "$(field stages.json token calls)" 40
+    is "$program: layers" "$(field stages.json 'token;layer;multiply' calls)" 160
+    is "$program: waiting" "$(field stages.json 'token;layer;multiply;wait' calls)" 160
+    is "$program: operations of both threads" "$(field stages.json token ops)" $((2 * 160 * 2 * 1500 * 1024))
+    check "$program: workers" test "$(field stages.json 'token;layer;multiply' worker_ns)" -gt 1000000
+    check "$program: the thread's name" grep -q '"worker"' $program.data/latest/profile.json
+    "$BNPROF" svg $program.data/latest -o - >graph.svg 2>/dev/null
+    check "$program: a flame graph by stage" grep -q '<title>multiply (' graph.svg
+    check "$program: with the token as root" grep -q '<title>token (' graph.svg
+    "$BNPROF" hotspots $program.data/latest >hotspots.md
+    check "$program: hotspots begin with the stage" grep -qE 'token.*layer.*multiply' hotspots.md
+done
+if [ -x sort ]; then
+    "$BNPROF" record -F 999 -o sort.data -- ./sort >out 2>err
+    is "sort: recorded" $? 0
+    "$BNPROF" stages sort.data/latest --json >stages.json
+    is "sort: rounds" "$(field stages.json round calls)" 25
+    is "sort: a stage named at run time" "$(field stages.json 'round;sort' calls)" 25
+    is "sort: bytes" "$(field stages.json 'round;sort' bytes)" $((25 * 800000))
+    is "sort: a function's own" "$(field stages.json 'round;make' calls)" 25
+fi
+
+# ---- timers against the CPU clock ----
+# A scope's time is the CPU time that the program measures in it, within 2 %, but for what it measures itself that it did not
+# run there (wall time beyond CPU time): so a busy machine does not change the verdict.
+check "scope_cpu.c" cc "$root/tests/data/scope_cpu.c" "${flags[@]}" -o scope_cpu
+"$BNPROF" record -F 999 -o cpu.data -- ./scope_cpu >measured 2>err
+is "scope_cpu: recorded" $? 0
+"$BNPROF" stages cpu.data/latest --json >stages.json
+while read -r stage cpu wall; do
+    is "$stage: calls" "$(field stages.json "round;$stage" calls)" 120
+    self=$(field stages.json "round;$stage" self_ns)
+    check "$stage: $self ns by the scopes, $cpu ns of CPU, $wall ns by the clock" \
+        awk -v self="$self" -v cpu="$cpu" -v wall="$wall" 'BEGIN { exit !(self >= 0.98 * cpu && self <= 1.02 * cpu + (wall - cpu)) }'
+done <measured
+is "three stages were measured" "$(wc -l <measured)" 3
+
+# ---- who else gets the region ----
+"$BNPROF" record -o shell.data -- sh -c './all; ./tokens' >out 2>err
+is "the first program with a scope has it" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" ""
+"$BNPROF" record -o shell.data -- sh -c 'true; ./tokens' >out 2>err
+is "a shell in front does not" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" 40
+check "and its samples are joined" sh -c "'$BNPROF' svg shell.data/latest -o - 2>/dev/null | grep -q '<title>multiply ('"
+"$BNPROF" record -o foreign.data -- "$root/$BUILD/tests/data/truth_spin" 200 >out 2>err
+check "a program without scopes has no stages" sh -c "'$BNPROF' stages foreign.data/latest 2>&1 | grep -q 'marks none'"
+"$BNPROF" record -o foreign.data -- sh -c 'exec 3</dev/null; readlink /proc/self/fd/3' >out 2>err
+is "the program's own descriptors keep their numbers" "$(cat out)" /dev/null
+(
+    ulimit -f 20000
+    "$BNPROF" record -o limited.data -- ./tokens >out 2>err
+    echo $? >status
+)
+is "no room for the region: the program is recorded without" "$(cat status)" 0
+check "and it is said" grep -q 'shared memory for the scopes' err
+
+check "make uninstall" make_it uninstall
+is "leaves no file" "$(find "$dir/stage" -type f -o -type l | wc -l)" 0
+plan
