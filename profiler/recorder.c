@@ -31,6 +31,7 @@ struct recording {
     struct bn_launch launch;
     struct bn_perf sampler;
     struct bn_scope_reader scopes; /* region NULL = there are none */
+    struct bn_err no_scopes;       /* why, or empty */
     struct bn_raw_writer writer;
     struct bn_intake intake;
     struct bn_ring **rings;
@@ -159,8 +160,7 @@ static int offer_scopes(struct recording *rec, struct bn_launch_command *command
     static char env[40];
 
     if (bn_scope_reader_create(&rec->scopes, BN_SCOPE_RING_EVENTS, err) != 0) {
-        if (!rec->o->engine)
-            rec->o->note(rec->o->ctx, err->msg);
+        rec->no_scopes = *err;
         return rec->o->engine ? -1 : 0;
     }
     snprintf(env, sizeof env, "BNPROF_SCOPE_FD=%d", rec->scopes.fd);
@@ -244,6 +244,9 @@ static void write_header(struct recording *rec)
                                     .frame_pointers = o->sampler.ladder.frame_pointers};
     cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
 
+    if (rec->no_scopes.msg[0])
+        cJSON_AddItemToArray(facts,
+                             cJSON_CreateStringArray((const char *[]){"scopes", rec->no_scopes.msg}, 2));
     rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = bn_now_ns();
     head.t0_ns = rec->t0_ns;
     char *text = bn_recorder_header(&head, facts);

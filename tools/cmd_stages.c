@@ -58,8 +58,9 @@ static void print(const struct bn_profile *p, const struct options *o)
         cJSON_free(text);
         cJSON_Delete(tree);
     } else if (p->n_stages <= 1) {
-        fprintf(stderr, "bnprof: %s has no stages: the program marks none (docs/scopes.md)\n",
-                p->run_id ? p->run_id : "the recording");
+        const char *why = bn_profile_fact(p, "scopes");
+        fprintf(stderr, "bnprof: %s has no stages: %s\n", p->run_id ? p->run_id : "the recording",
+                why ? why : "the program marks none (docs/scopes.md)");
     } else {
         bn_stage_tree_print(stdout, rows, p->n_stages, p->run.known ? p->run.prompt_tokens : 0);
         bn_stage_cost_print(stdout, p->quality.empty_scope_ns);

@@ -153,7 +153,7 @@ is "the program's own descriptors keep their numbers" "$(cat out)" /dev/null
     echo $? >status
 )
 is "no room for the region: the program is recorded without" "$(cat status)" 0
-check "and it is said" grep -q 'shared memory for the scopes' err
+check "and it is said why" sh -c "'$BNPROF' stages limited.data/latest 2>&1 | grep -q 'no stages: shared memory for the scopes: File too large'"
 
 check "make uninstall" make_it uninstall
 is "leaves no file" "$(find "$dir/stage" -type f -o -type l | wc -l)" 0
