@@ -125,6 +125,12 @@ static void add_sample(struct bn_intake *in, const struct bn_record *r)
     in->last_ns = r->t_ns > in->last_ns ? r->t_ns : in->last_ns;
 }
 
+void bn_intake_apply(struct bn_intake *in, const struct bn_record *r)
+{
+    bn_maps_apply(&in->maps, r);
+    apply_to_threads(in, r);
+}
+
 void bn_intake_record(struct bn_intake *in, const uint8_t *record)
 {
     struct bn_record r;
@@ -135,12 +141,10 @@ void bn_intake_record(struct bn_intake *in, const uint8_t *record)
     }
     in->n_lost += r.lost;
     in->n_throttled += r.type == PERF_RECORD_THROTTLE;
-    if (r.type == PERF_RECORD_SAMPLE) {
+    if (r.type == PERF_RECORD_SAMPLE)
         add_sample(in, &r);
-    } else {
-        bn_maps_apply(&in->maps, &r);
-        apply_to_threads(in, &r);
-    }
+    else
+        bn_intake_apply(in, &r);
 }
 
 /* ---- writing ---- */

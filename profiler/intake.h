@@ -47,6 +47,9 @@ void bn_intake_set_vdso(struct bn_intake *intake, const void *bytes, size_t n);
 /* Take one whole record; records come in the order of their times. */
 void bn_intake_record(struct bn_intake *intake, const uint8_t *record);
 
+/* The same for a record that no ring gave: MMAP2, FORK, COMM, EXIT. */
+void bn_intake_apply(struct bn_intake *intake, const struct bn_record *record);
+
 /* Append new files, threads, stacks and the samples. */
 void bn_intake_write(struct bn_intake *intake, struct bn_raw_writer *w);
 

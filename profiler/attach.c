@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT
+ * What perf events do not tell of the time before they were opened is in /proc. */
+#include "profiler/attach.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/perf_event.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- /proc ---- */
+
+/* The file's text, NULL if there is none; the caller frees. */
+static char *read_file(const char *path, size_t *n)
+{
+    enum { STEP = 4096 };
+    struct bn_buf b = {0};
+    FILE *f = fopen(path, "re");
+    char chunk[STEP];
+    size_t got;
+
+    if (!f)
+        return NULL;
+    while ((got = fread(chunk, 1, sizeof chunk, f)) > 0)
+        bn_buf_put(&b, chunk, got);
+    fclose(f);
+    if (n)
+        *n = b.n;
+    bn_buf_putc(&b, '\0');
+    return b.p;
+}
+
+static char *read_proc(pid_t pid, const char *name, size_t *n)
+{
+    char *path = bn_xasprintf("/proc/%d/%s", (int)pid, name);
+    char *text = read_file(path, n);
+
+    free(path);
+    return text;
+}
+
+/* CPU times and faults by proc(5); fields are counted behind the name, which can hold anything. */
+static bool read_usage(pid_t pid, struct bn_launch_end *usage)
+{
+    enum { MINFLT = 10, MAJFLT = 12, UTIME = 14, STIME = 15, LAST = STIME, STATE = 3 };
+    char *text = read_proc(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
+    uint64_t value[LAST + 1] = {0}, tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+
+    at = at ? strchr(at, ' ') : NULL;
+    for (int field = STATE; at && field <= LAST; field++, at = strchr(at + 1, ' '))
+        value[field] = strtoull(at, NULL, 10);
+    bool there = text != NULL;
+    free(text);
+    if (!there)
+        return false;
+    *usage = (struct bn_launch_end){.user_ns = value[UTIME] * tick_ns,
+                                    .system_ns = value[STIME] * tick_ns,
+                                    .major_faults = value[MAJFLT],
+                                    .minor_faults = value[MINFLT]};
+    return true;
+}
+
+int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct bn_err *err)
+{
+    *a = (struct bn_attach){.pid = pid, .pidfd = -1};
+    char *status = read_proc(pid, "status", NULL), *tgid = status ? strstr(status, "\nTgid:") : NULL;
+    int leader = tgid ? atoi(tgid + sizeof "\nTgid:" - 1) : 0;
+    size_t n = 0;
+
+    free(status);
+    if (leader == 0)
+        return bn_err_set(err, "-p %d: there is no such process", (int)pid);
+    if (leader != pid)
+        return bn_err_set(err, "-p %d: this is a thread of process %d; only whole processes are recorded",
+                          (int)pid, leader);
+    if (pid == getpid())
+        return bn_err_set(err, "-p %d: this is bnprof itself", (int)pid);
+    if (!read_usage(pid, &a->begin))
+        return bn_err_set(err, "-p %d: the process has ended", (int)pid);
+    a->now = a->begin;
+    a->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    char *line = words ? read_proc(pid, "cmdline", &n) : NULL;
+    if (line)
+        bn_buf_put(words, line, n);
+    free(line);
+    return 0;
+}
+
+/* ---- threads ---- */
+
+static bool has_tid(const struct bn_attach *a, int32_t tid)
+{
+    for (size_t i = 0; i < a->n_tids; i++)
+        if (a->tids[i] == tid)
+            return true;
+    return false;
+}
+
+static void add_tid(struct bn_attach *a, int32_t tid)
+{
+    bn_grow(&a->tids, &a->cap_tids, a->n_tids + 1, sizeof *a->tids);
+    a->tids[a->n_tids++] = tid;
+}
+
+/* Was the thread made by one that has events already? Then it has inherited them, and a ring tells of its
+ * beginning. The rings are looked through without being read. */
+static bool inherited(const struct bn_perf *s, int32_t tid)
+{
+    struct bn_record_format format = {s->ladder.attr.sample_type, s->ladder.attr.sample_regs_user};
+    bool found = false;
+
+    for (size_t i = 0; i < s->n_rings && !found; i++) {
+        struct bn_ring copy = s->rings[i].ring, *ring = &copy;
+        const struct perf_event_mmap_page *control = s->rings[i].map;
+        const uint8_t *record;
+        struct bn_record r;
+        copy.next = NULL;
+        copy.bounce = NULL;
+        copy.end = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE);
+        while (!found && (record = bn_rings_next(&ring, 1, &format, UINT64_MAX)) != NULL)
+            found = bn_record_decode(&format, record, &r, NULL) == 0 && r.type == PERF_RECORD_FORK &&
+                    r.tid == tid;
+        bn_ring_free(&copy);
+    }
+    return found;
+}
+
+/* Events on every CPU, into the rings that are there. A thread that has ended meanwhile needs none. */
+static int open_thread(struct bn_attach *a, const struct bn_perf *s, int32_t tid, struct bn_err *err)
+{
+    struct perf_event_attr attr = s->ladder.attr;
+    struct bn_ladder_host host;
+
+    for (size_t i = 0; i < s->n_rings; i++) {
+        int fd = bn_ladder_open(&attr, tid, (int)s->rings[i].cpu);
+        if (fd < 0 && errno == ESRCH)
+            return 0;
+        if (fd < 0) {
+            int why = errno;
+            bn_ladder_read_host(&host);
+            return bn_ladder_refuse(err, why, s->ladder.cycles, &host);
+        }
+        bn_grow(&a->fds, &a->cap_fds, a->n_fds + 1, sizeof *a->fds);
+        a->fds[a->n_fds++] = fd;
+        if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, s->rings[i].fd) != 0)
+            return bn_err_set(err, "the events of thread %d cannot share a ring: %s", (int)tid,
+                              strerror(errno));
+    }
+    add_tid(a, tid);
+    return 0;
+}
+
+/* Threads that are not followed yet. Returns how many there were, -1 on failure. */
+static int open_new_threads(struct bn_attach *a, const struct bn_perf *s, struct bn_err *err)
+{
+    char *path = bn_xasprintf("/proc/%d/task", (int)a->pid);
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    int found = 0;
+
+    free(path);
+    while (dir && found >= 0 && (entry = readdir(dir)) != NULL) {
+        int32_t tid = atoi(entry->d_name);
+        if (tid <= 0 || has_tid(a, tid))
+            continue;
+        found++;
+        if (inherited(s, tid))
+            add_tid(a, tid);
+        else if (open_thread(a, s, tid, err) != 0)
+            found = -1;
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+int bn_attach_threads(struct bn_attach *a, const struct bn_perf *s, struct bn_err *err)
+{
+    enum { ROUNDS = 20, PAUSE_US = 1000 }; /* the kernel writes of a new thread a moment after it is seen */
+    int found = 1;
+
+    add_tid(a, (int32_t)a->pid);
+    for (int round = 0; round < ROUNDS && found > 0; round++) {
+        found = open_new_threads(a, s, err);
+        usleep(PAUSE_US);
+    }
+    return found < 0 ? -1 : 0;
+}
+
+/* ---- what the process looks like ---- */
+
+static void tell_threads(const struct bn_attach *a, struct bn_intake *in)
+{
+    for (size_t i = 0; i < a->n_tids; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "task/%d/comm", (int)a->tids[i]);
+        char *comm = read_proc(a->pid, name, NULL);
+        if (comm)
+            comm[strcspn(comm, "\n")] = '\0';
+        bn_intake_apply(in, &(struct bn_record){.type = PERF_RECORD_COMM,
+                                                .pid = a->pid,
+                                                .tid = a->tids[i],
+                                                .text = comm ? comm : ""});
+        free(comm);
+    }
+}
+
+/* "start-end perms offset dev inode   path"; the path may hold blanks, and ends in " (deleted)" when the file
+ * is gone. */
+static void tell_mapping(const struct bn_attach *a, char *line, struct bn_intake *in)
+{
+    static const char deleted[] = " (deleted)";
+    uint64_t start, end, offset;
+    char perms[5];
+    int at = 0;
+
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %*s %n", &start, &end, perms, &offset,
+               &at) < 4 ||
+        at == 0 || perms[2] != 'x' || end <= start)
+        return;
+    char *path = line + at;
+    size_t n = strlen(path), tail = sizeof deleted - 1;
+    if (n > tail && strcmp(path + n - tail, deleted) == 0)
+        path[n - tail] = '\0';
+    bn_intake_apply(in, &(struct bn_record){.type = PERF_RECORD_MMAP2,
+                                            .pid = a->pid,
+                                            .tid = a->pid,
+                                            .start = start,
+                                            .length = end - start,
+                                            .file_offset = offset,
+                                            .executable = true,
+                                            .text = *path ? path : "//anon"});
+}
+
+void bn_attach_tell(const struct bn_attach *a, struct bn_intake *in)
+{
+    char *maps = read_proc(a->pid, "maps", NULL), *rest = maps, *line;
+
+    tell_threads(a, in);
+    while (rest && (line = strsep(&rest, "\n")) != NULL)
+        tell_mapping(a, line, in);
+    free(maps);
+}
+
+/* ---- the end ---- */
+
+bool bn_attach_ended(struct bn_attach *a)
+{
+    struct pollfd wait = {.fd = a->pidfd, .events = POLLIN};
+
+    if (a->pidfd >= 0 && poll(&wait, 1, 0) > 0)
+        return true;
+    return !read_usage(a->pid, &a->now);
+}
+
+struct bn_launch_end bn_attach_end(const struct bn_attach *a)
+{
+    return (struct bn_launch_end){
+        .user_ns = a->now.user_ns - a->begin.user_ns,
+        .system_ns = a->now.system_ns - a->begin.system_ns,
+        .major_faults = a->now.major_faults - a->begin.major_faults,
+        .minor_faults = a->now.minor_faults - a->begin.minor_faults,
+    };
+}
+
+void bn_attach_close(struct bn_attach *a)
+{
+    if (a->pid == 0)
+        return;
+    for (size_t i = 0; i < a->n_fds; i++)
+        close(a->fds[i]);
+    if (a->pidfd >= 0)
+        close(a->pidfd);
+    free(a->fds);
+    free(a->tids);
+    *a = (struct bn_attach){.pidfd = -1};
+}
