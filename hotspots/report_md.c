@@ -239,87 +239,6 @@ static void aggregate(FILE *f, const struct bn_ranking *r, size_t top)
                               : "Low");
 }
 
-/* ---- both instruments in one table ---- */
-
-struct stage_samples {
-    uint64_t n, ns, n_kernel;
-};
-
-static struct stage_samples *count_by_stage(const struct bn_profile *p)
-{
-    struct stage_samples *all = bn_xcalloc(p->n_stages, sizeof *all);
-
-    for (size_t i = 0; i < p->n_samples; i++) {
-        struct stage_samples *s = &all[p->samples[i].stage];
-        s->n++;
-        s->ns += p->samples[i].weight_ns;
-        s->n_kernel += (p->samples[i].flags & BN_SAMPLE_KERNEL) != 0;
-    }
-    return all;
-}
-
-/* Timers see wall time, samples see CPU time of what may be sampled: where they differ by more than chance,
- * say why. */
-static const char *gap_cause(const struct bn_profile *p, uint32_t stage, double timer_ns, double low_ns,
-                             double high_ns)
-{
-    if (timer_ns >= low_ns && timer_ns <= high_ns)
-        return "within the interval";
-    if (p->stages[stage].parent == 0 && high_ns > timer_ns &&
-        (strcmp(p->stages[stage].name, "startup") == 0 || strcmp(p->stages[stage].name, "shutdown") == 0))
-        return "samples also cover what runs before the first and after the last scope";
-    if (strcmp(p->stages[stage].name, "wait") == 0)
-        return "asleep: no CPU time to sample";
-    if (timer_ns < low_ns)
-        return "more samples than timer: scope edges and the scopes' own cost";
-    if (!p->quality.kernel_sampled)
-        return "fewer samples: kernel time not seen, preemption or loss";
-    return "fewer samples: preemption, sleep or loss";
-}
-
-static void instruments(FILE *f, const struct bn_profile *p)
-{
-    struct stage_samples *samples = count_by_stage(p);
-    char path[1024];
-
-    if (p->n_stages > 1)
-        fputs("## Stages: timers and samples side by side\n\nExact time is of all threads without child "
-              "stages; sampled time is "
-              "CPU time with its 95 % interval.\n\n"
-              "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap "
-              "|\n|---|---|---|---|---|---|---|---|\n",
-              f);
-    for (uint32_t i = 1; i < p->n_stages; i++) {
-        const struct bn_stage_node *s = &p->stages[i];
-        double exact = (double)(s->self_ns + s->worker_ns);
-        struct bn_interval ci = bn_stats_share((double)samples[i].n, (double)p->n_samples);
-        double period = samples[i].n ? (double)samples[i].ns / (double)samples[i].n : 0;
-        double low = ci.low * (double)p->n_samples * period, high = ci.high * (double)p->n_samples * period;
-        struct bn_roofline roof = bn_roofline_stage(p, i);
-        fprintf(f, "| %s | %s | %s | ", bn_profile_stage_path(p, i, path, sizeof path),
-                bn_text_count(s->calls), bn_text_time(exact));
-        if (s->total_ns == 0 && s->fused_into && s->fused_into[0]) {
-            fprintf(f, "fused into %s | – | – | – | – |\n", s->fused_into);
-            continue;
-        }
-        if (samples[i].n)
-            fprintf(f, "%s (%s … %s) | ", bn_text_time((double)samples[i].ns), bn_text_time(low),
-                    bn_text_time(high));
-        else
-            fputs("no sample | ", f);
-        fprintf(
-            f, "%s | %s | %s | %s |\n", isnan(roof.gbytes_per_s) ? "–" : bn_text_number(roof.gbytes_per_s, 2),
-            isnan(roof.gops_per_s) ? "–" : bn_text_number(roof.gops_per_s, 1),
-            isnan(roof.share) ? "–" : bn_text_percent(roof.share),
-            samples[i].n ? gap_cause(p, i, exact, low, high)
-            : exact < 3e9 / (p->quality.asked_hz > 0 ? p->quality.asked_hz : 1) ? "too short to be sampled"
-                                                                                : "asleep or not on a CPU");
-    }
-    if (p->n_stages > 1)
-        fputs("\n", f);
-    free(samples);
-}
-
 static void opportunities(FILE *f, const struct bn_profile *p)
 {
     size_t n, shown = 0;
@@ -465,7 +384,7 @@ void bn_report_sections(FILE *f, const struct bn_profile *p, const struct bn_rep
     flags(f, p);
     hotspots(f, p, r, o->top);
     aggregate(f, r, o->top);
-    instruments(f, p);
+    bn_report_stages(f, p);
     opportunities(f, p);
     if (o->compare)
         comparison(f, o->previous, c);

@@ -34,10 +34,30 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
     line(f, md, "Unnamed", b.p);
     if (p->n_stages > 1) {
         b.n = 0;
-        bn_buf_printf(&b, "%.2f %% of the samples (%" PRIu64 " scope events, %" PRIu64 " dropped)",
-                      percent(q->n_joined, q->n_samples), q->scope_events, q->scope_events_dropped);
+        bn_buf_printf(&b,
+                      "%.2f %% of the samples (%" PRIu64 " scope events, %" PRIu64 " dropped; %" PRIu64
+                      " samples within %.0f ns of a change of stage)",
+                      percent(q->n_joined, q->n_samples), q->scope_events, q->scope_events_dropped, q->n_edge,
+                      q->empty_scope_ns);
         line(f, md, "Joined to a stage", b.p);
     }
+    bn_buf_free(&b);
+}
+
+/* What the samples stand for together, against the CPU time that the kernel accounts. */
+static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    uint64_t seen_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0), stand_ns = 0;
+    struct bn_buf b = {0};
+
+    for (size_t i = 0; i < p->n_samples; i++)
+        stand_ns += p->samples[i].weight_ns;
+    if (seen_ns)
+        bn_buf_printf(&b, "the samples stand for %s, %.1f %% of the %s of CPU time that could be sampled",
+                      bn_text_time((double)stand_ns), percent(stand_ns, seen_ns),
+                      bn_text_time((double)seen_ns));
+    line(f, md, "Coverage", b.n ? b.p : "unknown");
     bn_buf_free(&b);
 }
 
@@ -63,6 +83,13 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
     bn_buf_printf(&b, "%" PRIu64 " major, %" PRIu64 " minor", q->major_faults, q->minor_faults);
     line(f, md, "Page faults", b.p);
     b.n = 0;
+    if (q->n_sleeps + q->n_preemptions > 0) {
+        bn_buf_printf(&b, "%" PRIu64 " sleeps (%s of all threads together), %" PRIu64 " preemptions (%s)",
+                      q->n_sleeps, bn_text_time((double)q->asleep_ns), q->n_preemptions,
+                      bn_text_time((double)q->preempted_ns));
+        line(f, md, "Context switches", b.p);
+        b.n = 0;
+    }
     bn_buf_printf(&b, "recorder %.2f %% of the program's CPU time", percent(q->recorder_cpu_ns, cpu_ns));
     if (q->scope_events)
         bn_buf_printf(&b,
@@ -89,6 +116,7 @@ void bn_report_quality(FILE *f, const struct bn_profile *p, bool md)
                   bn_text_number(q->achieved_hz, 1));
     line(f, md, "Rate", b.p);
     bn_buf_free(&b);
+    coverage_line(f, md, p);
     stack_lines(f, md, p);
     cost_lines(f, md, p);
     line(f, md, "Permissions", q->ladder ? q->ladder : "unknown");

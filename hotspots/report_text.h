@@ -19,6 +19,7 @@ const char *bn_text_code(const char *name);
 /* Sections of the two formats, each in a file of its own. */
 void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
                     const struct bn_ranking *r, const struct bn_comparison *c);
+void bn_report_stages(FILE *f, const struct bn_profile *p);
 void bn_report_sections(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
                         const struct bn_ranking *r, const struct bn_comparison *c);
 

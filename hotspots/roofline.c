@@ -12,21 +12,6 @@ int bn_roofline_memory_bound(const struct bn_profile *p)
     return p->model.weight_bytes > p->limits.last_cache_bytes;
 }
 
-/* Projections of models whose products are of int8. */
-static bool is_int8_projection(const struct bn_profile *p, uint32_t stage)
-{
-    static const char *const formats[] = {"i2s",  "qk256", "bitnet32", "tq1_0", "tq2_0",
-                                          "q8_0", "q6_k",  "q4_k",     "q4_0"};
-    const char *name = p->stages[stage].name;
-    size_t n = strlen(name);
-
-    for (size_t i = 0; p->model.format && n > 10 && i < BN_COUNT(formats); i++) {
-        if (strcmp(p->model.format, formats[i]) == 0)
-            return strcmp(name + n - 10, "projection") == 0;
-    }
-    return false;
-}
-
 uint64_t bn_roofline_time_ns(const struct bn_profile *p, uint32_t stage)
 {
     uint64_t ns = p->stages[stage].self_ns;
@@ -53,14 +38,16 @@ static void add_stage(struct work *w, const struct bn_profile *p, uint32_t stage
     w->ops += s->ops;
     w->time_ns += bn_roofline_time_ns(p, stage);
     if (memory_bound == 1 && p->limits.read_bytes_per_s > 0)
-        memory_ns = (double)s->bytes / p->limits.read_bytes_per_s * 1e9;
-    if (is_int8_projection(p, stage) && p->limits.int8_macs_per_s > 0)
-        compute_ns = (double)s->ops / 2 / p->limits.int8_macs_per_s * 1e9;
+        memory_ns = (double)s->memory_bytes / p->limits.read_bytes_per_s * 1e9;
+    if (p->limits.int8_macs_per_s > 0)
+        compute_ns = (double)s->int8_macs / p->limits.int8_macs_per_s * 1e9;
     w->limit_ns += memory_ns > compute_ns ? memory_ns : compute_ns;
     if (memory_ns > 0 || compute_ns > 0)
         w->bound = memory_ns >= compute_ns ? "memory" : "int8";
     else if (!w->bound)
-        w->bound = memory_bound == 0 ? "data fit the last cache" : "limit not measured";
+        w->bound = isnan(p->limits.read_bytes_per_s)          ? "limit not measured"
+                   : memory_bound == 0 && s->memory_bytes > 0 ? "data fit the last cache"
+                                                              : "works in the caches";
 }
 
 static struct bn_roofline finish(const struct work *w)

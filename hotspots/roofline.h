@@ -19,9 +19,9 @@ struct bn_roofline {
  * took. */
 uint64_t bn_roofline_time_ns(const struct bn_profile *p, uint32_t stage);
 
-/* The limit of a stage (without its children): reading its bytes at the measured bandwidth, if the weights do
- * not fit the last cache, and, in projections of weights of 8 bits or fewer, its operations at the int8 peak;
- * the larger of the two. */
+/* The limit of a stage (without its children): reading what it takes from memory (weights, KV cache) at the
+ * measured bandwidth, if the weights do not fit the last cache, and its int8 multiply-adds at the measured
+ * peak; the larger of the two. A stage that does neither has no limit that was measured. */
 struct bn_roofline bn_roofline_stage(const struct bn_profile *p, uint32_t stage);
 
 /* The same for a function: over the stages in which it has at least half of the self samples that are no

@@ -202,10 +202,9 @@ static void tell_threads(const struct bn_attach *a, struct bn_intake *in)
         char *comm = read_proc(a->pid, name, NULL);
         if (comm)
             comm[strcspn(comm, "\n")] = '\0';
-        bn_intake_apply(in, &(struct bn_record){.type = PERF_RECORD_COMM,
-                                                .pid = a->pid,
-                                                .tid = a->tids[i],
-                                                .text = comm ? comm : ""});
+        bn_intake_apply(
+            in, &(struct bn_record){
+                    .type = PERF_RECORD_COMM, .pid = a->pid, .tid = a->tids[i], .text = comm ? comm : ""});
         free(comm);
     }
 }

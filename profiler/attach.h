@@ -11,8 +11,8 @@
 
 struct bn_attach {
     pid_t pid;
-    int pidfd;    /* readable when the process has ended; -1 on kernels before 5.3 */
-    int *fds;     /* events of the threads other than the first; they write into the sampler's rings */
+    int pidfd; /* readable when the process has ended; -1 on kernels before 5.3 */
+    int *fds;  /* events of the threads other than the first; they write into the sampler's rings */
     size_t n_fds, cap_fds;
     int32_t *tids; /* of all threads that have events, or inherited them */
     size_t n_tids, cap_tids;

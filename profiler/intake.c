@@ -11,6 +11,7 @@ struct bn_intake_thread {
     int32_t pid;
     bool ended;
     char name[16];
+    struct bn_off_cpu_thread times;
 };
 
 void bn_intake_begin(struct bn_intake *in, const struct bn_record_format *format, bool frame_pointers)
@@ -27,6 +28,7 @@ void bn_intake_end(struct bn_intake *in)
     bn_callstack_end(&in->stacks);
     bn_maps_free(&in->maps);
     bn_idmap_free(&in->thread_of_tid);
+    bn_off_cpu_free(&in->off_cpu);
     free(in->threads);
     free(in->news);
     free(in->samples);
@@ -93,10 +95,19 @@ static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
         thread = thread_of(in, r->pid, r->tid);
         set_name(&in->threads[thread], r->text);
         tell_thread(in, thread, r->tid);
+        if (r->misc & PERF_RECORD_MISC_COMM_EXEC)
+            bn_off_cpu_runs(&in->threads[thread].times, r->t_ns);
         break;
     case PERF_RECORD_EXIT:
-        if (known)
-            in->threads[*known].ended = true;
+        if (!known)
+            break;
+        in->threads[*known].ended = true;
+        bn_off_cpu_ends(&in->threads[*known].times, r->t_ns);
+        break;
+    case PERF_RECORD_SWITCH:
+        thread = thread_of(in, r->pid, r->tid);
+        if (!in->threads[thread].ended)
+            bn_off_cpu_switch(&in->off_cpu, &in->threads[thread].times, r, in->start_ns);
         break;
     default:
         break;
@@ -122,7 +133,6 @@ static void add_sample(struct bn_intake *in, const struct bn_record *r)
                 .flags = found.flags},
     };
     in->n_total++;
-    in->last_ns = r->t_ns > in->last_ns ? r->t_ns : in->last_ns;
 }
 
 void bn_intake_apply(struct bn_intake *in, const struct bn_record *r)
@@ -139,6 +149,7 @@ void bn_intake_record(struct bn_intake *in, const uint8_t *record)
         in->n_damaged++;
         return;
     }
+    in->last_ns = r.t_ns > in->last_ns ? r.t_ns : in->last_ns;
     in->n_lost += r.lost;
     in->n_throttled += r.type == PERF_RECORD_THROTTLE;
     if (r.type == PERF_RECORD_SAMPLE)
@@ -182,8 +193,23 @@ static void write_samples(struct bn_intake *in, struct bn_raw_writer *w)
     in->n_samples = 0;
 }
 
+void bn_intake_write_totals(struct bn_intake *in, struct bn_raw_writer *w)
+{
+    struct bn_raw_on_cpu *on = bn_xcalloc(in->n_threads + 1, sizeof *on);
+
+    bn_off_cpu_write(&in->off_cpu, w);
+    for (size_t i = 0; i < in->n_threads; i++) {
+        struct bn_off_cpu_thread times = in->threads[i].times;
+        bn_off_cpu_ends(&times, in->last_ns);
+        on[i] = (struct bn_raw_on_cpu){.thread = (uint32_t)i, .ns = times.on_ns};
+    }
+    bn_raw_append(w, BN_RAW_ON_CPU, on, in->n_threads * sizeof *on, NULL, 0);
+    free(on);
+}
+
 void bn_intake_write(struct bn_intake *in, struct bn_raw_writer *w)
 {
+    bn_off_cpu_settle(&in->off_cpu);
     write_files(in, w);
     if (in->n_news)
         bn_raw_append(w, BN_RAW_THREADS, in->news, in->n_news * sizeof *in->news, NULL, 0);

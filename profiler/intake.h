@@ -10,6 +10,7 @@
 #define PROFILER_INTAKE_H
 
 #include "profiler/callstack.h"
+#include "profiler/off_cpu.h"
 #include "profiler/records.h"
 
 /* A sample on its way: `raw` but for the time, and who and when. */
@@ -34,8 +35,10 @@ struct bn_intake {
 
     struct bn_intake_sample *samples; /* since the last write */
     size_t n_samples, cap_samples;
+    struct bn_off_cpu off_cpu; /* its gaps are to be placed before the next write */
+    uint64_t start_ns;         /* of the recording; set by the caller */
+    uint64_t last_ns;          /* of the latest record */
     uint64_t n_total, n_lost, n_throttled, n_damaged;
-    uint64_t last_ns; /* of the latest sample */
 };
 
 void bn_intake_begin(struct bn_intake *intake, const struct bn_record_format *format, bool frame_pointers);
@@ -52,5 +55,8 @@ void bn_intake_apply(struct bn_intake *intake, const struct bn_record *record);
 
 /* Append new files, threads, stacks and the samples. */
 void bn_intake_write(struct bn_intake *intake, struct bn_raw_writer *w);
+
+/* Append what has added up so far: times on and off the CPUs. */
+void bn_intake_write_totals(struct bn_intake *intake, struct bn_raw_writer *w);
 
 #endif

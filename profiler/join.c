@@ -20,7 +20,7 @@ struct join {
     struct bn_profile *p;
     struct bn_part_info info;
     struct bn_raw_reader reader;
-    struct block snapshot, footer;
+    struct block snapshot, footer, off_cpu, on_cpu;
 
     struct bn_timeline timeline;
     struct bn_kallsyms kallsyms;
@@ -97,6 +97,12 @@ static int read_blocks(struct join *j, struct bn_err *err)
             break;
         case BN_RAW_FOOTER:
             j->footer = (struct block){payload, block.payload_bytes};
+            break;
+        case BN_RAW_OFF_CPU:
+            j->off_cpu = (struct block){payload, block.payload_bytes};
+            break;
+        case BN_RAW_ON_CPU:
+            j->on_cpu = (struct block){payload, block.payload_bytes};
             break;
         case BN_RAW_SAMPLES:
             note_end(j, payload, block.payload_bytes);
@@ -391,6 +397,37 @@ static void read_samples(struct join *j, const struct bn_join_watch *watch)
         qsort(j->p->samples, j->p->n_samples, sizeof *j->p->samples, by_time);
 }
 
+/* ---- time on and off the CPUs ---- */
+
+static void add_off_cpu(struct join *j)
+{
+    struct bn_profile_quality *q = &j->p->quality;
+    struct bn_raw_off_cpu off;
+
+    for (size_t at = 0; j->off_cpu.n - at >= sizeof off && at < j->off_cpu.n; at += sizeof off) {
+        memcpy(&off, j->off_cpu.p + at, sizeof off);
+        q->n_sleeps += off.n_asleep;
+        q->n_preemptions += off.n_preempted;
+        q->asleep_ns += off.asleep_ns;
+        q->preempted_ns += off.preempted_ns;
+        struct bn_stage_node *s =
+            &j->p->stages[off.node < BN_SCOPE_MAX_NODES ? stage_of(j, (uint16_t)off.node) : 0];
+        s->asleep_ns += off.asleep_ns;
+        s->preempted_ns += off.preempted_ns;
+    }
+}
+
+static void add_on_cpu(struct join *j)
+{
+    struct bn_raw_on_cpu on;
+
+    for (size_t at = 0; j->on_cpu.n - at >= sizeof on && at < j->on_cpu.n; at += sizeof on) {
+        memcpy(&on, j->on_cpu.p + at, sizeof on);
+        if (on.thread < j->n_threads)
+            j->p->threads[j->threads[on.thread]].cpu_ns = on.ns;
+    }
+}
+
 /* ---- closing ---- */
 
 /* With cycles a sample stands for its part of all cycles counted; the program's CPU time is divided
@@ -462,6 +499,8 @@ static void join_all(struct join *j, const struct bn_join_watch *watch)
     find_edges(j, duration_ns);
     j->callpath.frame_pointers = j->info.frame_pointers;
     read_samples(j, watch);
+    add_off_cpu(j);
+    add_on_cpu(j);
     name_threads(j);
     add_tokens(j);
     settle_quality(j, duration_ns);

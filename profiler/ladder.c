@@ -33,8 +33,8 @@ void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options
         .sample_type =
             PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD,
         .read_format = PERF_FORMAT_LOST,
-        .disabled = 1,
-        .enable_on_exec = 1,
+        .disabled = !o->attach,
+        .enable_on_exec = !o->attach,
         .inherit = 1,
         .exclude_kernel = !kernel,
         .exclude_hv = 1,
@@ -45,6 +45,7 @@ void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options
         .comm = 1,
         .comm_exec = 1,
         .task = 1,
+        .context_switch = 1,
         .use_clockid = 1,
         .clockid = CLOCK_MONOTONIC,
         .watermark = 1, /* with 0 bytes: wake the reader when half of the ring is full */

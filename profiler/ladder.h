@@ -21,6 +21,7 @@ enum {
 struct bn_ladder_options {
     enum bn_ladder_event event;
     uint32_t rate_hz;
+    bool attach;               /* the process runs already: the event counts at once, not from its exec on */
     bool frame_pointers;       /* the kernel walks the stack; else registers and a stack dump */
     uint32_t stack_dump_bytes; /* multiple of 8 */
 };
@@ -31,8 +32,8 @@ struct bn_ladder {
     char sentence[256]; /* what was opened, as whom, what that excludes */
 };
 
-/* The attributes of one step with all that bnprof asks for; disabled until exec, inherited by threads and
- * children. */
+/* The attributes of one step with all that bnprof asks for; disabled until exec (unless attached), inherited
+ * by threads and children. */
 void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options *o, bool cycles,
                     bool kernel);
 

@@ -172,6 +172,8 @@ static void read_stats(struct bn_profile *p, const struct bn_part_info *info, co
         s->p99_ns = count(item, "p99_ns", 0);
         s->bytes = count(item, "bytes", 0);
         s->ops = count(item, "ops", 0);
+        s->memory_bytes = count(item, "memory_bytes", 0);
+        s->int8_macs = count(item, "int8_macs", 0);
     }
 }
 

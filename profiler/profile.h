@@ -77,7 +77,10 @@ struct bn_stage_node {
     uint64_t total_ns, self_ns; /* wall time on the calling thread, inclusive and without children */
     uint64_t worker_ns;         /* worked here by pool threads for the caller, waiting excluded */
     uint64_t min_ns, max_ns, p50_ns, p95_ns, p99_ns;
-    uint64_t bytes, ops;    /* ops: 2 per multiply-add */
+    uint64_t asleep_ns,
+        preempted_ns;    /* all threads here, off their CPUs: waiting; able to run, but others did */
+    uint64_t bytes, ops; /* ops: 2 per multiply-add */
+    uint64_t memory_bytes, int8_macs; /* parts of them for which the machine's limits are measured */
     const char *fused_into; /* stages under which the time of fused calls stands; NULL or "" = none */
 };
 
@@ -85,7 +88,7 @@ struct bn_profile_thread {
     int32_t tid;
     int32_t pid;
     const char *name;
-    uint64_t cpu_ns;  /* from the kernel at the end of the thread if known, else 0 */
+    uint64_t cpu_ns;  /* time on a CPU, by the kernel's records of switches; 0 = unknown */
     uint64_t events;  /* scope changes */
     uint64_t dropped; /* scope events lost */
 };
@@ -165,8 +168,10 @@ struct bn_profile_quality {
     bool kernel_sampled;   /* kernel addresses were allowed */
     double steal_share;    /* of the machine's time, /proc/stat */
     uint64_t major_faults, minor_faults;
-    uint64_t recorder_cpu_ns; /* our own process while the program ran */
-    double empty_scope_ns;    /* cost of one scope, measured */
+    uint64_t n_sleeps, n_preemptions; /* context switches: of a thread's own will, and against it */
+    uint64_t asleep_ns, preempted_ns; /* of all threads, while they lived */
+    uint64_t recorder_cpu_ns;         /* our own process while the program ran */
+    double empty_scope_ns;            /* cost of one scope, measured */
     uint64_t scope_events, scope_events_dropped;
     uint32_t stack_dump_bytes;
     uint64_t ring_bytes; /* per CPU */

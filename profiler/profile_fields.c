@@ -68,6 +68,8 @@ static const struct bn_field quality[] = {
     {FIELD(U64, n_edge)},           {FIELD(U64, n_throttled)},
     {FIELD(BOOL, kernel_sampled)},  {FIELD(DOUBLE, steal_share)},
     {FIELD(U64, major_faults)},     {FIELD(U64, minor_faults)},
+    {FIELD(U64, n_sleeps)},         {FIELD(U64, n_preemptions)},
+    {FIELD(U64, asleep_ns)},        {FIELD(U64, preempted_ns)},
     {FIELD(U64, recorder_cpu_ns)},  {FIELD(DOUBLE, empty_scope_ns)},
     {FIELD(U64, scope_events)},     {FIELD(U64, scope_events_dropped)},
     {FIELD(U32, stack_dump_bytes)}, {FIELD(U64, ring_bytes)},
@@ -122,13 +124,15 @@ static const struct bn_field threads[] = {
 
 #define STRUCT bn_stage_node
 static const struct bn_field stages[] = {
-    {FIELD(PARENT, parent)}, {FIELD(STRING, name), .required = true},
-    {FIELD(U64, calls)},     {FIELD(U64, total_ns)},
-    {FIELD(U64, self_ns)},   {FIELD(U64, worker_ns)},
-    {FIELD(U64, min_ns)},    {FIELD(U64, max_ns)},
-    {FIELD(U64, p50_ns)},    {FIELD(U64, p95_ns)},
-    {FIELD(U64, p99_ns)},    {FIELD(U64, bytes)},
-    {FIELD(U64, ops)},       {FIELD(STRING, fused_into)},
+    {FIELD(PARENT, parent)},    {FIELD(STRING, name), .required = true},
+    {FIELD(U64, calls)},        {FIELD(U64, total_ns)},
+    {FIELD(U64, self_ns)},      {FIELD(U64, worker_ns)},
+    {FIELD(U64, min_ns)},       {FIELD(U64, max_ns)},
+    {FIELD(U64, p50_ns)},       {FIELD(U64, p95_ns)},
+    {FIELD(U64, p99_ns)},       {FIELD(U64, bytes)},
+    {FIELD(U64, ops)},          {FIELD(STRING, fused_into)},
+    {FIELD(U64, asleep_ns)},    {FIELD(U64, preempted_ns)},
+    {FIELD(U64, memory_bytes)}, {FIELD(U64, int8_macs)},
 };
 #undef STRUCT
 

@@ -22,6 +22,9 @@ enum bn_raw_kind {
     BN_RAW_THREADS = 8,  /* struct bn_raw_thread: new or renamed threads */
     BN_RAW_STACKS = 9,   /* struct bn_raw_stacks, then struct bn_raw_stack: new entries of the stack table */
     BN_RAW_SAMPLES = 10, /* struct bn_raw_samples, then struct bn_raw_sample, in time order */
+    BN_RAW_OFF_CPU = 11, /* struct bn_raw_off_cpu: time that threads did not run, by scope node; the last
+                            block counts */
+    BN_RAW_ON_CPU = 12,  /* struct bn_raw_on_cpu: time that each thread ran; the last block counts */
 };
 
 struct bn_raw_block {
@@ -96,6 +99,19 @@ struct bn_raw_sample {
     uint16_t node; /* of the scope tree, or one of the above */
     int16_t layer;
     uint32_t flags; /* enum bn_raw_sample_flag */
+};
+
+struct bn_raw_off_cpu {
+    uint32_t node; /* 0: in no scope */
+    uint32_t reserved;
+    uint64_t asleep_ns, n_asleep;       /* the thread waited for something */
+    uint64_t preempted_ns, n_preempted; /* it could have run, others did */
+};
+
+struct bn_raw_on_cpu {
+    uint32_t thread;
+    uint32_t reserved;
+    uint64_t ns;
 };
 
 /* ---- writing ---- */

@@ -22,6 +22,7 @@ enum {
     WAIT_FIRST_MS = 10,
     FLUSH_MS = 500, /* a recorder that is killed loses less than a second */
     SNAPSHOT_MS = 5000,
+    TOTALS_MS = 30000,
 };
 /* Of the fullest scope ring, which holds the events of up to two rounds: wait less, wait longer. */
 static const double fill_high = 0.4, fill_low = 0.2;
@@ -38,7 +39,7 @@ struct recording {
     struct pollfd *polls;
     bool told;
     int wait_ms;
-    uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns;
+    uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
 };
 
 /* Has the program entered scopes? Until then it is like one that has none; the engine always will. */
@@ -78,6 +79,10 @@ static void one_round(struct recording *rec, bool last)
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
         for (size_t i = 0; i < in->n_samples; i++)
             bn_scope_reader_mark(&rec->scopes, in->samples[i].tid, in->samples[i].t_ns, &in->samples[i].raw);
+        for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
+            struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
+            bn_scope_reader_mark(&rec->scopes, gap->tid, gap->t_ns, &gap->place);
+        }
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
     bn_intake_write(in, &rec->writer);
@@ -119,6 +124,10 @@ static void housekeeping(struct recording *rec)
         hear_engine(rec);
     if (has_scopes(rec) && now_ns - rec->snapshot_ns > SNAPSHOT_MS * 1000000ull)
         write_snapshot(rec);
+    if (now_ns - rec->totals_ns > TOTALS_MS * 1000000ull) {
+        bn_intake_write_totals(&rec->intake, &rec->writer);
+        rec->totals_ns = now_ns;
+    }
     if (now_ns - rec->flushed_ns > FLUSH_MS * 1000000ull) {
         bn_raw_flush(&rec->writer);
         rec->flushed_ns = now_ns;
@@ -247,7 +256,8 @@ static void write_header(struct recording *rec)
     if (rec->no_scopes.msg[0])
         cJSON_AddItemToArray(facts,
                              cJSON_CreateStringArray((const char *[]){"scopes", rec->no_scopes.msg}, 2));
-    rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = bn_now_ns();
+    rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = rec->totals_ns = bn_now_ns();
+    rec->intake.start_ns = rec->t0_ns;
     head.t0_ns = rec->t0_ns;
     char *text = bn_recorder_header(&head, facts);
     bn_raw_append(&rec->writer, BN_RAW_HEADER, text, strlen(text), NULL, 0);
@@ -317,6 +327,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     bn_launch_stop_forwarding(&rec->launch);
     bn_perf_stop(&rec->sampler);
     one_round(rec, true);
+    bn_intake_write_totals(&rec->intake, &rec->writer);
     settle_loss(rec, &foot);
     close_file(rec, &foot);
     *result = (struct bn_recorder_result){

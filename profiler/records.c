@@ -97,6 +97,17 @@ static uint64_t trailer_time(uint64_t sample_type, const uint8_t *at, size_t siz
     return bn_record_word(at + size - n + before, 0);
 }
 
+/* Who a record is about, for those that say so in their trailer alone. */
+static void trailer_ids(uint64_t sample_type, const uint8_t *at, struct bn_record *r, size_t size)
+{
+    size_t n = trailer_bytes(sample_type);
+
+    if (!(sample_type & PERF_SAMPLE_TID) || size < sizeof(struct perf_event_header) + n)
+        return;
+    memcpy(&r->pid, at + size - n, sizeof r->pid);
+    memcpy(&r->tid, at + size - n + 4, sizeof r->tid);
+}
+
 uint64_t bn_record_time(const struct bn_record_format *format, const uint8_t *at)
 {
     struct perf_event_header header;
@@ -236,6 +247,9 @@ int bn_record_decode(const struct bn_record_format *format, const uint8_t *at, s
         break;
     case PERF_RECORD_LOST_SAMPLES:
         r->lost = take_u64(&c);
+        break;
+    case PERF_RECORD_SWITCH:
+        trailer_ids(format->sample_type, at, r, header.size);
         break;
     default:
         break;

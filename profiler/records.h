@@ -27,6 +27,9 @@ struct bn_record {
     bool executable;
     const char *text; /* file name; COMM: thread name; NUL-terminated */
 
+    /* SWITCH: misc has PERF_RECORD_MISC_SWITCH_OUT, and _PREEMPT with it, if the thread was taken off its CPU
+     * against its will */
+
     /* FORK, EXIT */
     int32_t parent_pid, parent_tid;
 

@@ -359,7 +359,8 @@ static cJSON *stats_json(const struct bn_scope_total *sums, uint32_t n)
             {"calls", t->calls},         {"total_ns", t->total_ns}, {"self_ns", t->self_ns},
             {"worker_ns", t->worker_ns}, {"min_ns", t->min_ns},     {"max_ns", t->max_ns},
             {"p50_ns", t->p50_ns},       {"p95_ns", t->p95_ns},     {"p99_ns", t->p99_ns},
-            {"bytes", t->bytes},         {"ops", t->ops},
+            {"bytes", t->bytes},         {"ops", t->ops},           {"memory_bytes", t->memory_bytes},
+            {"int8_macs", t->int8_macs},
         };
         cJSON *item = cJSON_CreateObject();
         cJSON_AddNumberToObject(item, "node", i);

@@ -13,11 +13,16 @@
 
 struct bn_interval bn_stats_share(double k, double n)
 {
+    return bn_stats_share_z(k, n, Z95);
+}
+
+struct bn_interval bn_stats_share_z(double k, double n, double z)
+{
     if (!(n > 0))
         return (struct bn_interval){0, 1};
-    double z2 = Z95 * Z95, p = k / n;
+    double z2 = z * z, p = k / n;
     double middle = (p + z2 / (2 * n)) / (1 + z2 / n);
-    double half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n));
+    double half = z / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n));
     return (struct bn_interval){k <= 0 ? 0 : fmax(0, middle - half), k >= n ? 1 : fmin(1, middle + half)};
 }
 

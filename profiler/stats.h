@@ -12,6 +12,8 @@ struct bn_interval {
 
 /* Wilson score interval of a share: k hits of n, 95 %. n = 0: 0 … 1. */
 struct bn_interval bn_stats_share(double k, double n);
+/* The same with z standard deviations to either side. */
+struct bn_interval bn_stats_share_z(double k, double n, double z);
 
 /* Percentile q (0 … 1) of sorted values by linear interpolation; n >= 1. */
 double bn_stats_percentile(const double *sorted, size_t n, double q);

@@ -83,6 +83,10 @@ static void test_roofline(void **state)
     s.p.stages[s.wait].total_ns = 100000000;
     stage->bytes = 10000000000;
     stage->ops = 80000000000;
+    s.p.stages[s.lm_head].bytes = 10000000000; /* moved within the caches: no limit applies */
+    s.p.stages[s.lm_head].self_ns = 1;
+    stage->memory_bytes = 10000000000;
+    stage->int8_macs = 3000000000;
     struct bn_roofline r = bn_roofline_stage(&s.p, s.ffn);
     assert_true(r.gbytes_per_s == 10.0 &&
                 r.gops_per_s == 80.0); /* waiting belongs to the time the work took */
@@ -94,6 +98,12 @@ static void test_roofline(void **state)
     assert_true(fabs(r.share - 0.5) < 1e-12);
     assert_true(fabs(r.recoverable_ns - 5e8) < 1);
     assert_string_equal(r.bound, "memory");
+    assert_true(isnan(bn_roofline_stage(&s.p, s.lm_head).share));
+    s.p.limits.int8_macs_per_s = 5e9;
+    r = bn_roofline_stage(&s.p, s.ffn);
+    assert_true(fabs(r.share - 0.6) < 1e-12);
+    assert_string_equal(r.bound, "int8");
+    s.p.limits.int8_macs_per_s = BN_UNKNOWN;
     s.p.model.weight_bytes = 1 << 19; /* fits the cache: bandwidth is no limit */
     assert_true(isnan(bn_roofline_stage(&s.p, s.ffn).share));
     bn_profile_free(&s.p);

@@ -143,6 +143,14 @@ static unsigned count_samples(const uint8_t *payload, size_t n, uint64_t first_n
     return samples;
 }
 
+static uint64_t on_cpu_of(const uint8_t *at)
+{
+    struct bn_raw_on_cpu on;
+
+    memcpy(&on, at, sizeof on);
+    return on.ns;
+}
+
 static void test_file(void **state)
 {
     char *argv[] = {spin_path, "150", "9", "2", NULL};
@@ -154,6 +162,7 @@ static void test_file(void **state)
     unsigned samples = 0, blocks = 0, headers = 0, modules = 0, footers = 0, files = 0;
     uint32_t stacks = 1; /* the empty one */
     size_t threads = 0;
+    uint64_t on_cpu_ns = 0;
     uint64_t t0_ns = 0, before_ns = bn_now_ns();
 
     (void)state;
@@ -189,6 +198,11 @@ static void test_file(void **state)
                                  sizeof(struct bn_raw_stack));
         } else if (block.kind == BN_RAW_FILE) {
             files++;
+        } else if (block.kind == BN_RAW_OFF_CPU) {
+            assert_int_equal(block.payload_bytes % sizeof(struct bn_raw_off_cpu), 0);
+        } else if (block.kind == BN_RAW_ON_CPU) {
+            for (size_t at = 0; at < block.payload_bytes; at += sizeof(struct bn_raw_on_cpu))
+                on_cpu_ns += on_cpu_of(payload + at);
         } else {
             fail_msg("block of kind %u in a program without scopes", block.kind);
         }
@@ -199,6 +213,9 @@ static void test_file(void **state)
     assert_int_equal(headers + modules + footers, 3);
     assert_int_equal(samples, result.n_samples);
     assert_true(files >= 2); /* the program, the C library */
+    /* The kernel's switch records add up to the CPU time that it accounts, time stolen by a host aside. */
+    assert_true((double)on_cpu_ns > 0.95 * (double)result.cpu_ns);
+    assert_true((double)on_cpu_ns < 1.5 * (double)result.cpu_ns);
     assert_true(samples > 100);
 }
 

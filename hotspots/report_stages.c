@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ * The table that joins both instruments: exact times of the scopes beside sampled CPU time, and the cause of
+ * every gap between them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "hotspots/report_text.h"
+#include "hotspots/roofline.h"
+#include "profiler/stats.h"
+
+struct stage_samples {
+    uint64_t n, ns;
+};
+
+static struct stage_samples *count_by_stage(const struct bn_profile *p)
+{
+    struct stage_samples *all = bn_xcalloc(p->n_stages, sizeof *all);
+
+    for (size_t i = 0; i < p->n_samples; i++) {
+        struct stage_samples *s = &all[p->samples[i].stage];
+        s->n++;
+        s->ns += p->samples[i].weight_ns;
+    }
+    return all;
+}
+
+/* Timers see wall time, samples see CPU time; what lies between is the time that threads were off their CPUs,
+ * which the kernel's records of switches give per stage. */
+static void off_cpu_text(struct bn_buf *b, const struct bn_stage_node *s)
+{
+    if (s->asleep_ns)
+        bn_buf_printf(b, "asleep %s", bn_text_time((double)s->asleep_ns));
+    if (s->preempted_ns)
+        bn_buf_printf(b, "%spreempted %s", s->asleep_ns ? ", " : "", bn_text_time((double)s->preempted_ns));
+}
+
+static bool is_edge(const struct bn_profile *p, const struct bn_stage_node *s)
+{
+    return s->parent == 0 && p->stages[0].parent == 0 &&
+           (strcmp(s->name, "startup") == 0 || strcmp(s->name, "shutdown") == 0);
+}
+
+/* What remains when the time off the CPUs is taken out lies outside of the interval. */
+static const char *rest_cause(const struct bn_profile *p, const struct bn_stage_node *s, double rest_ns,
+                              double high_ns)
+{
+    if (rest_ns < high_ns)
+        return is_edge(p, s) ? "samples also cover what runs before the first and after the last scope"
+                             : "more samples than timer: the scopes' own cost";
+    if (!p->quality.kernel_sampled)
+        return "kernel time not seen";
+    if (p->quality.n_lost || p->quality.n_throttled)
+        return "lost samples";
+    return p->quality.steal_share > 0 ? "time that the host took (steal), or chance" : "unexplained";
+}
+
+/* Time that n samples of all may stand for. */
+static struct bn_interval time_interval(const struct bn_profile *p, const struct stage_samples *samples,
+                                        struct bn_interval share)
+{
+    double n = (double)p->n_samples, period_ns = samples->n ? (double)samples->ns / (double)samples->n : 0;
+
+    if (samples->n == 0 && p->quality.asked_hz > 0)
+        period_ns = 1e9 / p->quality.asked_hz;
+    return (struct bn_interval){share.low * n * period_ns, share.high * n * period_ns};
+}
+
+static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const struct stage_samples *samples,
+                    double exact_ns)
+{
+    /* With many rows, 95 % would call chance a gap in a few of them. */
+    static const double z = 3.48;
+    struct bn_interval ci =
+        time_interval(p, samples, bn_stats_share_z((double)samples->n, (double)p->n_samples, z));
+    double low_ns = ci.low, high_ns = ci.high;
+    const struct bn_stage_node *s = &p->stages[stage];
+    double off_ns = (double)(s->asleep_ns + s->preempted_ns), rest_ns = exact_ns - off_ns;
+    struct bn_buf text = {0};
+
+    off_cpu_text(&text, s);
+    if (samples->n == 0 && rest_ns < high_ns) {
+        fprintf(f, "%s", text.n ? text.p : "too short to be sampled");
+    } else if (exact_ns >= low_ns && exact_ns <= high_ns) {
+        fprintf(f, "within the interval");
+    } else {
+        double gap_ns = exact_ns - (double)samples->ns;
+        fprintf(f, "%s%s: ", gap_ns > 0 ? "+" : "−", bn_text_time(gap_ns > 0 ? gap_ns : -gap_ns));
+        bool explained = rest_ns >= low_ns && rest_ns <= high_ns;
+        if (!explained)
+            bn_buf_printf(&text, "%s%s", text.n ? ", " : "", rest_cause(p, s, rest_ns, high_ns));
+        fprintf(f, "%s", text.p);
+    }
+    bn_buf_free(&text);
+}
+
+static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const struct stage_samples *samples)
+{
+    const struct bn_stage_node *s = &p->stages[stage];
+    double exact_ns = (double)(s->self_ns + s->worker_ns);
+    struct bn_interval ci =
+        time_interval(p, samples, bn_stats_share((double)samples->n, (double)p->n_samples));
+    struct bn_roofline roof = bn_roofline_stage(p, stage);
+    char path[1024];
+
+    fprintf(f, "| %s | %s | %s | ", bn_profile_stage_path(p, stage, path, sizeof path),
+            bn_text_count(s->calls), bn_text_time(exact_ns));
+    if (s->total_ns == 0 && s->fused_into && s->fused_into[0]) {
+        fprintf(f, "fused into %s | – | – | – | – |\n", s->fused_into);
+        return;
+    }
+    if (samples->n)
+        fprintf(f, "%s (%s … %s) | ", bn_text_time((double)samples->ns), bn_text_time(ci.low),
+                bn_text_time(ci.high));
+    else
+        fputs("no sample | ", f);
+    fprintf(f, "%s | %s | %s | ", isnan(roof.gbytes_per_s) ? "–" : bn_text_number(roof.gbytes_per_s, 2),
+            isnan(roof.gops_per_s) ? "–" : bn_text_number(roof.gops_per_s, 1),
+            isnan(roof.share) ? "–" : bn_text_percent(roof.share));
+    put_gap(f, p, stage, samples, exact_ns);
+    fputs(" |\n", f);
+}
+
+void bn_report_stages(FILE *f, const struct bn_profile *p)
+{
+    struct stage_samples *samples;
+
+    if (p->n_stages <= 1)
+        return;
+    fputs(
+        "## Stages: timers and samples side by side\n\nExact time is wall time of all threads without child "
+        "stages; sampled time is CPU time with its 95 % interval. A gap is exact less sampled time: what "
+        "threads slept there, or had to leave the CPU to others (preempted), is known from the kernel's "
+        "records of switches.\n\n"
+        "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
+        "|---|---|---|---|---|---|---|---|\n",
+        f);
+    samples = count_by_stage(p);
+    for (uint32_t i = 1; i < p->n_stages; i++)
+        put_row(f, p, i, &samples[i]);
+    fputs("\n", f);
+    free(samples);
+}

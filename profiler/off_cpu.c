@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ * Switch records, paired. A record that was lost leaves a half, which is dropped: no time is made up. */
+#include "profiler/off_cpu.h"
+
+#include <linux/perf_event.h>
+#include <stdlib.h>
+
+static void switched_out(struct bn_off_cpu_thread *t, const struct bn_record *r, uint64_t start_ns)
+{
+    if (t->in_ns == 0 && t->out_ns == 0) /* the first that is heard of it */
+        t->in_ns = start_ns;
+    if (t->in_ns && r->t_ns > t->in_ns)
+        t->on_ns += r->t_ns - t->in_ns;
+    t->in_ns = 0;
+    t->out_ns = r->t_ns;
+    t->preempted = r->misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT;
+}
+
+static void switched_in(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r)
+{
+    if (t->out_ns && r->t_ns > t->out_ns) {
+        bn_grow(&o->gaps, &o->cap_gaps, o->n_gaps + 1, sizeof *o->gaps);
+        o->gaps[o->n_gaps++] = (struct bn_off_cpu_gap){.tid = r->tid,
+                                                       .preempted = t->preempted,
+                                                       .t_ns = t->out_ns,
+                                                       .dt_ns = r->t_ns - t->out_ns,
+                                                       .place.node = BN_RAW_NO_SCOPES};
+    }
+    t->out_ns = 0;
+    t->in_ns = r->t_ns;
+}
+
+void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r,
+                       uint64_t start_ns)
+{
+    if (r->misc & PERF_RECORD_MISC_SWITCH_OUT)
+        switched_out(t, r, start_ns);
+    else
+        switched_in(o, t, r);
+}
+
+void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns)
+{
+    if (t->in_ns == 0)
+        t->in_ns = t_ns;
+    t->out_ns = 0;
+}
+
+void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns)
+{
+    if (t->in_ns && t_ns > t->in_ns)
+        t->on_ns += t_ns - t->in_ns;
+    t->in_ns = t->out_ns = 0;
+}
+
+void bn_off_cpu_settle(struct bn_off_cpu *o)
+{
+    for (size_t i = 0; i < o->n_gaps; i++) {
+        const struct bn_off_cpu_gap *g = &o->gaps[i];
+        uint32_t node = g->place.node < BN_SCOPE_MAX_NODES ? g->place.node : 0;
+        struct bn_raw_off_cpu *n = &o->nodes[node];
+        n->node = node;
+        n->asleep_ns += g->preempted ? 0 : g->dt_ns;
+        n->n_asleep += !g->preempted;
+        n->preempted_ns += g->preempted ? g->dt_ns : 0;
+        n->n_preempted += g->preempted;
+    }
+    o->n_gaps = 0;
+}
+
+void bn_off_cpu_write(const struct bn_off_cpu *o, struct bn_raw_writer *w)
+{
+    struct bn_raw_off_cpu some[BN_SCOPE_MAX_NODES];
+    size_t n = 0;
+
+    for (size_t i = 0; i < BN_COUNT(o->nodes); i++)
+        if (o->nodes[i].n_asleep || o->nodes[i].n_preempted)
+            some[n++] = o->nodes[i];
+    bn_raw_append(w, BN_RAW_OFF_CPU, some, n * sizeof *some, NULL, 0);
+}
+
+void bn_off_cpu_free(struct bn_off_cpu *o)
+{
+    free(o->gaps);
+    o->gaps = NULL;
+    o->n_gaps = o->cap_gaps = 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * Time that threads did not run, from the kernel's records of switches: how long, why, and in which stage.
+ * Time without samples is explained by it. */
+#ifndef PROFILER_OFF_CPU_H
+#define PROFILER_OFF_CPU_H
+
+#include "core/scope.h"
+#include "profiler/raw.h"
+#include "profiler/records.h"
+
+/* Where a thread is with it. */
+struct bn_off_cpu_thread {
+    uint64_t in_ns;  /* on a CPU since; 0 = it is not, or nothing was heard */
+    uint64_t out_ns; /* off since; 0 = it is not, or nothing was heard */
+    uint64_t on_ns;  /* total */
+    bool preempted;
+};
+
+/* One interval that has ended. */
+struct bn_off_cpu_gap {
+    int32_t tid;
+    bool preempted;
+    uint64_t t_ns, dt_ns;
+    struct bn_raw_sample place; /* to be marked with the scope reader: where it began */
+};
+
+struct bn_off_cpu {
+    struct bn_off_cpu_gap *gaps; /* since bn_off_cpu_settle */
+    size_t n_gaps, cap_gaps;
+    struct bn_raw_off_cpu nodes[BN_SCOPE_MAX_NODES];
+};
+
+/* A SWITCH record. start_ns: the beginning of the recording, since which a thread ran of which nothing was
+ * heard. */
+void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r,
+                       uint64_t start_ns);
+/* The thread runs as of t_ns without a switch that says so (exec), or never again (exit). */
+void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns);
+void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns);
+
+/* Add the gaps to the nodes in which they were placed, and forget them. */
+void bn_off_cpu_settle(struct bn_off_cpu *o);
+
+/* Append a BN_RAW_OFF_CPU block. */
+void bn_off_cpu_write(const struct bn_off_cpu *o, struct bn_raw_writer *w);
+
+void bn_off_cpu_free(struct bn_off_cpu *o);
+
+#endif
