@@ -44,6 +44,8 @@ static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, co
 
     text(o, "name", item->name);
     text(o, "module", item->module);
+    if (r->by == BN_RANK_LINE && item->stack)
+        text(o, "function", p->frames[p->stacks[item->stack].frame].function);
     text(o, "stage", bn_profile_stage_path(p, item->stage, stage, sizeof stage));
     for (uint32_t e = item->stack; r->by != BN_RANK_STAGE && e; e = p->stacks[e].parent)
         cJSON_InsertItemInArray(path, 0, cJSON_CreateString(p->frames[p->stacks[e].frame].function));
@@ -75,6 +77,28 @@ static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, co
     return o;
 }
 
+static void add_modules(cJSON *quality, const struct bn_profile *p)
+{
+    static const char *const states[] = {"read", "other_file", "unreadable"};
+    cJSON *list = cJSON_AddArrayToObject(quality, "modules");
+
+    for (size_t i = 0; i < p->n_modules; i++) {
+        const struct bn_profile_module *m = &p->modules[i];
+        cJSON *o = cJSON_CreateObject();
+        text(o, "name", m->name);
+        text(o, "path", m->path);
+        text(o, "build_id", m->build_id);
+        text(o, "state", states[m->state]);
+        cJSON_AddBoolToObject(o, "symbols", m->symbols);
+        cJSON_AddBoolToObject(o, "debug_info", m->debug_info);
+        number(o, "samples", (double)m->samples);
+        number(o, "share", p->n_samples ? (double)m->samples / (double)p->n_samples : BN_UNKNOWN);
+        text(o, "fault", bn_report_module_fault(m));
+        text(o, "advice", bn_report_module_advice(m));
+        cJSON_AddItemToArray(list, o);
+    }
+}
+
 static void add_quality(cJSON *root, const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
@@ -98,6 +122,7 @@ static void add_quality(cJSON *root, const struct bn_profile *p)
     number(o, "recorder_cpu_ns", (double)q->recorder_cpu_ns);
     number(o, "empty_scope_ns", q->empty_scope_ns);
     number(o, "scope_events", (double)q->scope_events);
+    add_modules(o, p);
 }
 
 static void add_opportunities(cJSON *root, const struct bn_profile *p)

@@ -58,7 +58,8 @@ static void flags(FILE *f, const struct bn_profile *p)
 
 /* ---- one hotspot ---- */
 
-static void call_path(FILE *f, const struct bn_profile *p, const struct bn_rank_item *item)
+/* By line, the functions inlined on the way to it belong to the path. */
+static void call_path(FILE *f, const struct bn_profile *p, const struct bn_rank_item *item, bool by_line)
 {
     uint32_t entries[256];
     size_t n = 0;
@@ -69,12 +70,12 @@ static void call_path(FILE *f, const struct bn_profile *p, const struct bn_rank_
     if (item->stage)
         fprintf(f, "[%s]\n", bn_profile_stage_path(p, item->stage, path, sizeof path));
     for (uint32_t e = item->stack; e && n < BN_COUNT(entries); e = p->stacks[e].parent)
-        if (!p->frames[p->stacks[e].frame].inlined)
+        if (by_line || !p->frames[p->stacks[e].frame].inlined)
             entries[n++] = e;
     while (n-- > 0) {
         const struct bn_frame *frame = &p->frames[p->stacks[entries[n]].frame];
-        fprintf(f, "%*s%s%s%s\n", depth * 4, "", depth ? "└── " : "", frame->function,
-                n == 0 ? "  ← HOTSPOT" : "");
+        fprintf(f, "%*s%s%s%s%s\n", depth * 4, "", depth ? "└── " : "", frame->function,
+                frame->inlined ? " (inlined)" : "", n == 0 ? "  ← HOTSPOT" : "");
         depth += depth < 20;
     }
     fputs("```\n\n", f);
@@ -174,7 +175,7 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
     fprintf(f, "### %zu. %s — %s CPU Time\n\n", number, bn_text_code(item->name),
             bn_text_percent((double)item->self / (double)r->total));
     if (r->by != BN_RANK_STAGE)
-        call_path(f, p, item);
+        call_path(f, p, item, r->by == BN_RANK_LINE);
     fprintf(f, "**Metrics**:\n- **CPU Time** (inclusive): %s of all samples, %s\n",
             bn_text_percent((double)item->inclusive / (double)r->total),
             bn_text_time((double)item->inclusive_ns));
@@ -182,9 +183,11 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
             bn_text_percent((double)item->self / (double)r->total), 100 * ci.low, 100 * ci.high,
             bn_text_count(item->self), bn_text_time((double)item->self_ns));
     call_count(f, p, r, item, calls, n_stages);
-    fprintf(f, "- **Per decoded token**: %s of CPU time\n",
-            bn_text_time(bn_ns_per_token(r, item->decode_self_ns)));
-    speed(f, p, &roof);
+    if (r->decode_tokens)
+        fprintf(f, "- **Per decoded token**: %s of CPU time\n",
+                bn_text_time(bn_ns_per_token(r, item->decode_self_ns)));
+    if (p->n_stages > 1)
+        speed(f, p, &roof);
     for (int i = 0; i < BN_RANK_LINES && item->lines[i].samples; i++)
         fprintf(f, "%s%s:%u (%s of its self time)%s", i == 0 ? "- **Source**: " : ", ", item->lines[i].file,
                 item->lines[i].line, bn_text_percent((double)item->lines[i].samples / (double)item->self),

@@ -119,6 +119,7 @@ void bn_report_quality(FILE *f, const struct bn_profile *p, bool md)
     coverage_line(f, md, p);
     stack_lines(f, md, p);
     cost_lines(f, md, p);
+    bn_report_modules(f, p, md);
     line(f, md, "Permissions", q->ladder ? q->ladder : "unknown");
     if (q->partial)
         line(f, md, "Partial", "the recording was cut off; what had been written is shown");

@@ -16,6 +16,12 @@ const char *bn_text_time(double ns);                    /* "1.23 ms" */
 /* `name` as inline code, safe in a Markdown table. */
 const char *bn_text_code(const char *name);
 
+/* What of a module could not be named, and what to do about it; NULL = nothing. */
+const char *bn_report_module_fault(const struct bn_profile_module *module);
+const char *bn_report_module_advice(const struct bn_profile_module *module);
+/* A line for each such module with its share of the samples; those with few of them together. */
+void bn_report_modules(FILE *f, const struct bn_profile *p, bool markdown);
+
 /* Sections of the two formats, each in a file of its own. */
 void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_options *o,
                     const struct bn_ranking *r, const struct bn_comparison *c);

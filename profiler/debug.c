@@ -220,6 +220,14 @@ static uint32_t number(Dwarf_Die *die, unsigned name)
     return (uint32_t)value;
 }
 
+/* A header found by "-I." is the same file as one named from here. */
+static const char *plain(const char *file)
+{
+    while (file && file[0] == '.' && file[1] == '/' && file[2] && file[2] != '/')
+        file += 2;
+    return file;
+}
+
 static const char *call_file(struct unit *u, Dwarf_Die *inlined)
 {
     Dwarf_Files *files;
@@ -228,7 +236,7 @@ static const char *call_file(struct unit *u, Dwarf_Die *inlined)
 
     if (file == 0 || dwarf_getsrcfiles(&u->die, &files, &n) != 0 || file >= n)
         return NULL;
-    return dwarf_filesrc(files, file, NULL, NULL);
+    return plain(dwarf_filesrc(files, file, NULL, NULL));
 }
 
 /* Wrappers that compilers' headers mark as artificial (vector intrinsics) stand for one instruction: their
@@ -249,7 +257,7 @@ static void source_line(struct unit *u, uint64_t vaddr, struct bn_debug_frame *f
     if (!line || dwarf_lineno(line, &number_of_line) != 0 || number_of_line <= 0)
         return;
     frame->line = (uint32_t)number_of_line;
-    frame->file = dwarf_linesrc(line, NULL, NULL);
+    frame->file = plain(dwarf_linesrc(line, NULL, NULL));
 }
 
 size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_frame *frames, size_t max)
@@ -283,6 +291,16 @@ size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_fra
         }
     }
     return n;
+}
+
+const char *bn_debug_folder(struct bn_image *image, uint64_t vaddr)
+{
+    Dwarf_Attribute attr;
+
+    if (!image->debug)
+        image->debug = read_units(image);
+    struct unit *u = find_unit(image->debug, vaddr);
+    return u && dwarf_attr(&u->die, DW_AT_comp_dir, &attr) ? dwarf_formstring(&attr) : NULL;
 }
 
 void bn_debug_free(struct bn_debug *d)

@@ -20,6 +20,9 @@ struct bn_debug_frame {
  * line of the call that was inlined. Returns how many (at most max), 0 if no debug information covers the
  * address. The first call reads the table of units; not for several threads at once. */
 size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_frame *frames, size_t max);
+/* The folder in which the code at vaddr was compiled: relative file names count from it. NULL = not told. The
+ * image's. */
+const char *bn_debug_folder(struct bn_image *image, uint64_t vaddr);
 /* Is there any for this image, in the file or in a separate one? */
 bool bn_debug_exists(struct bn_image *image);
 void bn_debug_free(struct bn_debug *debug);

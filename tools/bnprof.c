@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"record", "run under the profiler", cmd_record},
     {"svg", "draw a recording as an interactive flame graph", cmd_svg},
     {"hotspots", "top consumers of a recording, as a report", cmd_hotspots},
+    {"annotate", "source lines and instructions of a function, with their samples", cmd_annotate},
     {"flags", "red flags and the grade of a recording", cmd_flags},
     {"stages", "the tree of scoped timers of a recording", cmd_stages},
     {"list", "the recorded runs, newest first", cmd_list},

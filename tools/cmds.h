@@ -16,6 +16,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_record(int argc, char **argv);
 int cmd_svg(int argc, char **argv);
 int cmd_hotspots(int argc, char **argv);
+int cmd_annotate(int argc, char **argv);
 int cmd_flags(int argc, char **argv);
 int cmd_stages(int argc, char **argv);
 int cmd_list(int argc, char **argv);
