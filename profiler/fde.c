@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profiler/debug_frame.h"
 #include "profiler/image.h"
 
 /* What an entry needs from its CIE. */
@@ -21,7 +22,6 @@ struct cie {
 struct section {
     const unsigned char *e_ident;
     Elf_Data *data;
-    bool eh_frame;
     uint64_t vaddr;
     struct cie last; /* entries of one CIE stand together */
 };
@@ -102,8 +102,7 @@ static struct cie *find_cie(struct section *s, uint64_t offset)
     if (s->last.known && s->last.offset == offset)
         return &s->last;
     s->last = (struct cie){.offset = offset, .encoding = DW_EH_PE_absptr};
-    if (offset < s->data->d_size &&
-        dwarf_next_cfi(s->e_ident, s->data, s->eh_frame, offset, &next, &entry) == 0 &&
+    if (offset < s->data->d_size && dwarf_next_cfi(s->e_ident, s->data, true, offset, &next, &entry) == 0 &&
         dwarf_cfi_cie_p(&entry)) {
         read_augmentation(&entry.cie, &s->last);
         s->last.known = true;
@@ -138,42 +137,18 @@ static bool add_fde(struct bn_fde_table *t, struct section *s, const Dwarf_FDE *
     return true;
 }
 
-static void put_u32(uint8_t *p, uint64_t v)
-{
-    uint32_t u = (uint32_t)v;
-    memcpy(p, &u, 4);
-}
-
-/* .debug_frame names a CIE by all ones and by its offset in the section; .eh_frame by 0 and by the distance
- * back to it. With these words changed, libunwind reads it as .eh_frame. Only the 32-bit form of DWARF is
- * changed. */
-static void to_eh_form(uint8_t *copy, uint64_t offset, const Dwarf_CFI_Entry *entry, size_t n)
-{
-    uint32_t length;
-
-    if (offset + 8 > n)
-        return;
-    memcpy(&length, copy + offset, 4);
-    if (length >= 0xfffffff0u)
-        return;
-    put_u32(copy + offset + 4,
-            dwarf_cfi_cie_p((Dwarf_CFI_Entry *)entry) ? 0 : offset + 4 - entry->fde.CIE_pointer);
-}
-
-static void read_section(struct bn_fde_table *t, struct section *s, uint8_t *copy)
+static void read_section(struct bn_fde_table *t, struct section *s)
 {
     Dwarf_Off offset = 0, next;
     Dwarf_CFI_Entry entry;
 
     for (; offset < s->data->d_size; offset = next) {
         next = offset;
-        int r = dwarf_next_cfi(s->e_ident, s->data, s->eh_frame, offset, &next, &entry);
+        int r = dwarf_next_cfi(s->e_ident, s->data, true, offset, &next, &entry);
         if (r > 0)
             return;
         if (r < 0)
             t->n_bad++;
-        if (r == 0 && copy)
-            to_eh_form(copy, offset, &entry, s->data->d_size);
         if (r == 0 && !dwarf_cfi_cie_p(&entry) && !add_fde(t, s, &entry.fde, offset))
             t->n_bad++;
         if (next <= offset || next == (Dwarf_Off)-1)
@@ -213,6 +188,8 @@ static Elf_Data *section_data(Elf *elf, const char *name, uint64_t *vaddr)
         return NULL;
     if (shdr.sh_flags & SHF_COMPRESSED && elf_compress(scn, 0, 0) < 0)
         return NULL;
+    if (strncmp(name, ".z", 2) == 0 && elf_compress_gnu(scn, 0, 0) < 0)
+        return NULL;
     Elf_Data *data = elf_rawdata(scn, NULL);
     *vaddr = shdr.sh_addr;
     return data && data->d_buf && data->d_size ? data : NULL;
@@ -225,23 +202,26 @@ static void read_debug_frame(struct bn_fde_table *t, Elf *elf, uint64_t vaddr)
     Elf_Data *data = section_data(elf, ".debug_frame", &unused);
     struct bn_fde_table extra = {0};
 
-    if (!data || t->debug_frame)
+    if (!data)
+        data = section_data(elf, ".zdebug_frame", &unused);
+    if (!data || t->debug_frame.n)
         return;
+    const unsigned char *e_ident = (const unsigned char *)elf_getident(elf, NULL);
+    t->n_bad += bn_debug_frame_convert(e_ident, data, vaddr, &t->debug_frame);
     t->debug_frame_vaddr = vaddr;
-    t->debug_frame_bytes = bn_round_up(data->d_size, 8); /* it is read in words */
-    t->debug_frame = bn_xcalloc(t->debug_frame_bytes, 1);
-    memcpy(t->debug_frame, data->d_buf, data->d_size);
-    struct section s = {
-        .e_ident = (const unsigned char *)elf_getident(elf, NULL), .data = data, .vaddr = vaddr};
-    read_section(&extra, &s, t->debug_frame);
+    if (t->debug_frame.n == 0)
+        return;
+    Elf_Data converted = {.d_buf = t->debug_frame.p, .d_size = t->debug_frame.n, .d_version = EV_CURRENT};
+    struct section s = {.e_ident = e_ident, .data = &converted, .vaddr = vaddr};
+    read_section(&extra, &s);
     settle(&extra);
-    size_t n_eh = t->n;
+    struct bn_fde_table eh = {.items = t->items, .n = t->n};
     for (size_t i = 0; i < extra.n; i++) {
         const struct bn_fde *f = &extra.items[i];
-        struct bn_fde_table eh = {.items = t->items, .n = n_eh};
         if (bn_fde_find(&eh, f->start) || bn_fde_next_start(&eh, f->start) < f->end)
             continue;
         bn_grow(&t->items, &t->capacity, t->n + 1, sizeof *t->items);
+        eh.items = t->items;
         t->items[t->n++] = *f;
     }
     t->n_bad += extra.n_bad;
@@ -258,11 +238,9 @@ void bn_fde_read(struct bn_fde_table *t, Elf *elf, Elf *debug_elf, uint64_t free
         t->eh_frame = data->d_buf;
         t->eh_frame_vaddr = vaddr;
         t->eh_frame_bytes = data->d_size;
-        struct section s = {.e_ident = (const unsigned char *)elf_getident(elf, NULL),
-                            .data = data,
-                            .eh_frame = true,
-                            .vaddr = vaddr};
-        read_section(t, &s, NULL);
+        struct section s = {
+            .e_ident = (const unsigned char *)elf_getident(elf, NULL), .data = data, .vaddr = vaddr};
+        read_section(t, &s);
         settle(t);
     }
     read_debug_frame(t, elf, free_vaddr);
@@ -272,7 +250,7 @@ void bn_fde_read(struct bn_fde_table *t, Elf *elf, Elf *debug_elf, uint64_t free
 void bn_fde_free(struct bn_fde_table *t)
 {
     free(t->items);
-    free(t->debug_frame);
+    bn_buf_free(&t->debug_frame);
     *t = (struct bn_fde_table){0};
 }
 
@@ -315,5 +293,6 @@ const uint8_t *bn_fde_bytes(const struct bn_fde_table *t, uint64_t vaddr, size_t
 {
     const uint8_t *p = within(t->eh_frame, t->eh_frame_vaddr, t->eh_frame_bytes, vaddr, n);
 
-    return p ? p : within(t->debug_frame, t->debug_frame_vaddr, t->debug_frame_bytes, vaddr, n);
+    return p ? p
+             : within((const uint8_t *)t->debug_frame.p, t->debug_frame_vaddr, t->debug_frame.n, vaddr, n);
 }

@@ -10,7 +10,7 @@
 
 struct bn_fde {
     uint64_t start, end; /* code covered, vaddr */
-    uint64_t at;         /* vaddr of the entry, in .eh_frame or in the table's own place for .debug_frame */
+    uint64_t at;         /* vaddr of the entry, in .eh_frame, or past the image's end for .debug_frame */
     bool signal;         /* a signal trampoline: the frame below it was interrupted, not calling */
 };
 
@@ -21,9 +21,9 @@ struct bn_fde_table {
     const uint8_t *eh_frame;
     uint64_t eh_frame_vaddr, eh_frame_bytes;
     /* .debug_frame turned into the form of .eh_frame, readable at a vaddr past the image's end */
-    uint8_t *debug_frame;
-    uint64_t debug_frame_vaddr, debug_frame_bytes;
-    size_t n_bad; /* entries that could not be understood */
+    struct bn_buf debug_frame;
+    uint64_t debug_frame_vaddr;
+    size_t n_bad; /* entries that could not be understood or used */
 };
 
 /* Read .eh_frame of elf and, for code it does not cover, .debug_frame of elf and of debug_elf (may be NULL).

@@ -343,6 +343,16 @@ static const struct symbol *find(const struct bn_symtab *t, uint64_t vaddr)
     return best;
 }
 
+bool bn_symtab_start(struct bn_image *image, uint64_t vaddr, uint64_t *start)
+{
+    if (!image->symtab)
+        image->symtab = read_symbols(image);
+    const struct symbol *s = find(image->symtab, vaddr);
+    if (s && s->function)
+        *start = s->start;
+    return s && s->function;
+}
+
 const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exported)
 {
     if (!image->symtab)

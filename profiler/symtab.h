@@ -16,6 +16,8 @@ const char *bn_symtab_find(struct bn_image *image, uint64_t vaddr, bool *exporte
 /* Does the image, or its separate debug file, have a table of all its functions (.symtab), not only of those
  * that other files can call? */
 bool bn_symtab_is_full(const struct bn_image *image);
+/* Where the function that covers vaddr begins, by its symbol; false = none that is typed as a function. */
+bool bn_symtab_start(struct bn_image *image, uint64_t vaddr, uint64_t *start);
 void bn_symtab_free(struct bn_symtab *symtab);
 
 /* Length of a name without what compilers append to parts and clones of a function (.cold .part.0 .isra.0

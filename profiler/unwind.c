@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profiler/symtab.h"
 #include "profiler/unwind_private.h"
 #include "profiler/x86_code.h"
 
@@ -18,6 +19,17 @@ static const char *const end_texts[] = {BN_UNWIND_ENDS(BN_UNWIND_TEXT)};
 const char *bn_unwind_end_text(enum bn_unwind_end end)
 {
     return end_texts[end];
+}
+
+#define BN_UNWIND_MARK(id, text) "[unwind failed: " text "]",
+static const char *const mark_names[] = {BN_UNWIND_ENDS(BN_UNWIND_MARK)};
+#undef BN_UNWIND_MARK
+
+const char *bn_unwind_mark_name(enum bn_unwind_end end)
+{
+    if (end == BN_UNWIND_COMPLETE)
+        return NULL;
+    return end == BN_UNWIND_DUMP_ENDED || end == BN_UNWIND_TOO_DEEP ? "[truncated]" : mark_names[end];
 }
 
 /* ---- one step ---- */
@@ -44,16 +56,16 @@ static enum step step_by_rules(unw_cursor_t *cursor)
 /* What a callee must preserve: rbx, rbp, r12 … r15. */
 static const uint8_t preserved[] = {3, BN_UNWIND_RBP, 12, 13, 14, 15};
 
-/* Start libunwind anew in the caller's frame, keeping the registers that a callee must preserve. */
-static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_t as, bool at_call,
-                    uint64_t ip, uint64_t sp, const uint64_t *rbp)
+/* Start libunwind anew in the caller's frame, keeping the registers that a callee must preserve; rbp: as read
+ * from the link of the frame, after which nothing is known of the others, NULL = kept too. */
+static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_t as, uint64_t ip,
+                    uint64_t sp, const uint64_t *rbp)
 {
     uint64_t regs[BN_UNWIND_REGS] = {0};
     uint32_t known = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
 
     for (size_t i = 0; i < BN_COUNT(preserved); i++) {
         unw_word_t value;
-        /* A frame pointer chain says nothing about the other registers. */
         if (!rbp && unw_get_reg(cursor, preserved[i], &value) == 0) {
             regs[preserved[i]] = value;
             known |= 1u << preserved[i];
@@ -64,12 +76,31 @@ static void restart(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_
         known |= 1u << BN_UNWIND_RBP;
     }
     /* A fresh cursor takes its address as exact, so a return address becomes one of the call. */
-    regs[BN_UNWIND_RIP] = at_call ? ip - 1 : ip;
+    regs[BN_UNWIND_RIP] = ip - 1;
     regs[BN_UNWIND_RSP] = sp;
     memcpy(u->regs, regs, sizeof regs);
     u->known = known;
     u->derived = true;
     unw_init_remote(cursor, as, u);
+}
+
+/* The cursor has stepped over a signal frame: start anew with all its registers, so that the address counts
+ * as exact. */
+static enum step restart_interrupted(struct bn_unwinder *u, unw_cursor_t *cursor, unw_addr_space_t as)
+{
+    uint64_t regs[BN_UNWIND_REGS] = {0};
+    uint32_t known = 0;
+    unw_word_t value;
+
+    for (int i = 0; i < BN_UNWIND_REGS; i++)
+        if (unw_get_reg(cursor, i, &value) == 0) {
+            regs[i] = value;
+            known |= 1u << i;
+        }
+    memcpy(u->regs, regs, sizeof regs);
+    u->known = known;
+    u->derived = true;
+    return unw_init_remote(cursor, as, u) == 0 ? STEPPED : FAILED;
 }
 
 bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address)
@@ -99,36 +130,55 @@ static enum step step_signal(struct bn_unwinder *u, unw_cursor_t *cursor, unw_ad
     return unw_init_remote(cursor, as, u) == 0 ? STEPPED : FAILED;
 }
 
-/* A frame without rules. The dynamic linker's start code is the end of the chain; a linkage stub has pushed
- * nothing, so its return address is on top of the stack; any other code is stepped over only if rbp points to
- * a saved rbp that lies further up and to a return address behind a call. */
+/* Is this the code at which the program (or the dynamic linker) was entered? It was not called. */
+static bool is_entry(const struct bn_place *at)
+{
+    enum { ENTRY_BYTES = 96 };
+    const struct bn_image *image = at->image;
+
+    return at->has_vaddr && image->entry && at->vaddr >= image->entry &&
+           at->vaddr - image->entry < ENTRY_BYTES && !bn_fde_find(&image->fdes, image->entry) &&
+           at->vaddr < bn_fde_next_start(&image->fdes, image->entry);
+}
+
+/* A frame without rules. The dynamic linker's start code is the end of the chain; in a linkage stub the
+ * instruction tells what has been pushed; any other code is stepped over only if its symbol tells where it
+ * begins and its first instructions link the frame with rbp. Return addresses must lie behind calls. */
 static enum step step_without_rules(struct bn_unwinder *u, const struct bn_process *process,
                                     unw_cursor_t *cursor, unw_addr_space_t as, uint64_t sp)
 {
-    enum { ENTRY_BYTES = 96 };
-    uint64_t ip, saved;
+    uint64_t ip, saved = 0, start, slot = sp;
     unw_word_t rbp;
     const struct bn_place *at = &u->here;
+    enum bn_x86_return where = BN_X86_RETURN_UNKNOWN;
 
-    if (at->has_vaddr && at->image->entry && at->vaddr >= at->image->entry &&
-        at->vaddr - at->image->entry < ENTRY_BYTES &&
-        at->vaddr < bn_fde_next_start(&at->image->fdes, at->image->entry))
+    if (is_entry(at))
         return ENDED;
     if (is_trampoline(at))
         return step_signal(u, cursor, as, sp);
     if (at->has_vaddr && bn_image_in_section(at->image, at->vaddr, ".plt")) {
-        if (!bn_unwind_read_stack(u, sp, &ip) || !bn_unwind_follows_call(u, process, ip))
-            return FAILED;
-        restart(u, cursor, as, true, ip, sp + 8, NULL);
-        return STEPPED;
+        int depth = bn_x86_stub_depth(at->image, at->vaddr);
+        where = depth >= 0 ? BN_X86_RETURN_AT_RSP : BN_X86_RETURN_UNKNOWN;
+        slot = sp + (uint64_t)(depth > 0 ? depth : 0);
+    } else if (at->has_vaddr && bn_symtab_start(at->image, at->vaddr, &start)) {
+        where = bn_x86_find_return(at->image, start, at->vaddr);
     }
-    if (unw_get_reg(cursor, BN_UNWIND_RBP, &rbp) != 0 || rbp < sp || rbp % 8 != 0)
+    if (where == BN_X86_RETURN_IN_PUSH)
+        slot = sp + 8;
+    if (where == BN_X86_RETURN_IN_LINK) {
+        if (unw_get_reg(cursor, BN_UNWIND_RBP, &rbp) != 0 || rbp < sp || rbp % 8 != 0)
+            return NO_RULES;
+        slot = rbp + 8;
+        if (!bn_unwind_read_stack(u, rbp, &saved) || (saved != 0 && saved <= rbp))
+            return u->beyond_dump ? FAILED : NO_RULES;
+    }
+    if (where == BN_X86_RETURN_UNKNOWN)
         return NO_RULES;
-    if (!bn_unwind_read_stack(u, rbp, &saved) || !bn_unwind_read_stack(u, rbp + 8, &ip))
-        return u->beyond_dump ? FAILED : NO_RULES;
-    if ((saved != 0 && saved <= rbp) || !bn_unwind_follows_call(u, process, ip))
+    if (!bn_unwind_read_stack(u, slot, &ip))
+        return FAILED;
+    if (!bn_unwind_follows_call(u, process, ip))
         return NO_RULES;
-    restart(u, cursor, as, true, ip, rbp + 16, &saved);
+    restart(u, cursor, as, ip, slot + 8, where == BN_X86_RETURN_IN_LINK ? &saved : NULL);
     return STEPPED;
 }
 
@@ -169,6 +219,8 @@ static enum bn_unwind_end failure(const struct bn_unwinder *u, enum step step)
 {
     if (u->beyond_dump)
         return BN_UNWIND_DUMP_ENDED;
+    if (u->off_stack && step == FAILED)
+        return BN_UNWIND_OTHER_STACK;
     return step == NO_RULES ? BN_UNWIND_NO_CFI : BN_UNWIND_BAD_CFI;
 }
 
@@ -191,7 +243,6 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
         result->n++;
         if (innermost)
             bn_unwind_note_popped(u, as);
-        innermost = false;
         bool signal = (u->fde && u->fde->signal) || (!u->fde && is_trampoline(&u->here));
         u->beyond_dump = false;
         enum step step = u->fde ? step_by_rules(&cursor) : step_without_rules(u, process, &cursor, as, sp);
@@ -201,13 +252,22 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
         if (step != STEPPED)
             return failure(u, step);
         unw_word_t before = sp;
-        if (unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 || unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0)
+        if (signal && u->fde)
+            step = restart_interrupted(u, &cursor, as);
+        if (step != STEPPED || unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 ||
+            unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0)
             return failure(u, FAILED);
+        ip &= ~BN_UNWIND_EXACT;
         if (restarted && !signal)
-            ip++;                    /* see restart() */
-        if (sp <= before && !signal) /* a handler may run on a stack of its own */
+            ip++; /* see restart() */
+        /* A handler may run on a stack of its own. The innermost function may have taken its return address
+         * off the stack, into a register. */
+        if (signal)
+            u->off_stack = sp < u->stack_start || sp - u->stack_start >= BN_UNWIND_MAX_STACK;
+        else if (sp < before || (sp == before && !innermost))
             return BN_UNWIND_BAD_CFI;
         exact = signal;
+        innermost = false;
     }
 }
 
@@ -218,7 +278,7 @@ static void begin(struct bn_unwinder *u, const struct bn_unwind_input *in, struc
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
     u->n_popped = 0;
-    u->derived = u->unlogged = u->beyond_dump = false;
+    u->derived = u->unlogged = u->beyond_dump = u->off_stack = false;
     u->result = result;
 }
 

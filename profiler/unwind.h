@@ -19,13 +19,19 @@ enum { BN_UNWIND_MAX_FRAMES = 256 };
     X(NO_REGISTERS, "no user registers or no stack in the sample")                                           \
     X(NO_MAP, "an address outside of every executable mapping")                                              \
     X(NO_CFI, "code without unwind information")                                                             \
-    X(BAD_CFI, "unwind information that does not fit the stack")
+    X(BAD_CFI, "unwind information that does not fit the stack")                                             \
+    X(OTHER_STACK, "a signal handler on a stack of its own")
 
 #define BN_UNWIND_ENUM(id, text) BN_UNWIND_##id,
 enum bn_unwind_end { BN_UNWIND_ENDS(BN_UNWIND_ENUM) BN_UNWIND_END_COUNT };
 #undef BN_UNWIND_ENUM
 
 const char *bn_unwind_end_text(enum bn_unwind_end end);
+
+/* Name of the frame that stands at the root of a chain with this end: "[truncated]" where a larger copy of
+ * the stack would have helped (or more frames), else "[unwind failed: …]" with the end's text; NULL for a
+ * complete one. */
+const char *bn_unwind_mark_name(enum bn_unwind_end end);
 
 /* Registers by their DWARF number on x86-64 (0 = rax … 7 = rsp … 15 = r15, 16 = rip). */
 enum { BN_UNWIND_RBP = 6, BN_UNWIND_RSP = 7, BN_UNWIND_RIP = 16, BN_UNWIND_REGS };

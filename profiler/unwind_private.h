@@ -7,7 +7,19 @@
 
 #include "profiler/unwind.h"
 
-enum { BN_UNWIND_MAX_SPACES = 16, BN_UNWIND_MAX_POPPED = 6, BN_UNWIND_BOTTOM_FRAMES = 3 };
+enum {
+    BN_UNWIND_MAX_SPACES = 16,
+    BN_UNWIND_MAX_POPPED = 6,
+    BN_UNWIND_BOTTOM_FRAMES = 3,
+    BN_UNWIND_MAX_STACK =
+        8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
+};
+
+/* libunwind remembers rules by the address it was given, be that a return address (the rules are those of the
+ * call before it) or an exact one. Behind a call that is a function's last instruction the two differ:
+ * another function begins there. So it is given exact addresses with this bit, which no address of a program
+ * has. */
+#define BN_UNWIND_EXACT ((uint64_t)1 << 62)
 
 /* Unwind rules that libunwind has cached for one state of one process. */
 struct bn_unwind_space {
@@ -43,6 +55,7 @@ struct bn_unwinder {
     struct bn_idmap popped_at;       /* memo of find_popped by image and vaddr */
     bool beyond_dump;                /* a read hit the end of the copied stack */
     uint64_t missed;                 /* the first such address */
+    bool off_stack;                  /* a signal struck on another stack than the one copied */
     bool derived;                    /* regs come from a restart, not from the sample */
     struct bn_unwind_result *result; /* takes the log of what was read */
     bool unlogged;                   /* more was read than the log holds, or what it cannot express */

@@ -13,10 +13,7 @@
 extern int UNW_OBJ(dwarf_search_unwind_table)(unw_addr_space_t as, unw_word_t ip, unw_dyn_info_t *di,
                                               unw_proc_info_t *pi, int need_unwind_info, void *arg);
 
-enum {
-    CACHE_LOG_ENTRIES = 12,
-    STACK_MAX_BYTES = 8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
-};
+enum { CACHE_LOG_ENTRIES = 12 };
 
 /* Where libunwind reads the search table that find_proc_info makes for it: no address of a program can be
  * there. */
@@ -95,7 +92,7 @@ bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word)
 static void miss(struct bn_unwinder *u, uint64_t address)
 {
     log_read(u, bn_memo_stack(address, u->stack_start), NULL);
-    if (u->beyond_dump || address < u->stack_start || address - u->stack_start >= STACK_MAX_BYTES)
+    if (u->beyond_dump || address < u->stack_start || address - u->stack_start >= BN_UNWIND_MAX_STACK)
         return;
     u->beyond_dump = true;
     u->missed = address;
@@ -152,7 +149,7 @@ static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *value, 
         return -UNW_EREADONLYREG;
     if (reg < 0 || reg >= BN_UNWIND_REGS || !bn_unwind_read_register(arg, (unsigned)reg, &word))
         return -UNW_EBADREG;
-    *value = word;
+    *value = word | (reg == BN_UNWIND_RIP ? BN_UNWIND_EXACT : 0);
     return 0;
 }
 
@@ -193,8 +190,9 @@ static int find_proc_info(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *i
 {
     struct bn_unwinder *u = arg;
     const struct bn_fde *fde = u->fde;
+    uint64_t exact = ip & BN_UNWIND_EXACT, at = ip - exact;
 
-    if (!fde || ip < fde->start + u->bias || ip >= fde->end + u->bias)
+    if (!fde || at < fde->start + u->bias || at >= fde->end + u->bias)
         return -UNW_EUNSPEC; /* not ENOINFO, which would start libunwind's guesses */
     int64_t from_entry = (int64_t)(fde->start - fde->at);
     if (from_entry != (int32_t)from_entry)
@@ -207,8 +205,10 @@ static int find_proc_info(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *i
         .u.rti = {.segbase = fde->at + u->bias, .table_len = 1, .table_data = table_address},
     };
     u->parsing = true;
-    int r = UNW_OBJ(dwarf_search_unwind_table)(as, ip, &table, info, need_unwind_info, arg);
+    int r = UNW_OBJ(dwarf_search_unwind_table)(as, at, &table, info, need_unwind_info, arg);
     u->parsing = false;
+    info->start_ip += exact;
+    info->end_ip += exact;
     return r == -UNW_ENOINFO ? -UNW_EUNSPEC : r;
 }
 
@@ -302,7 +302,7 @@ static int add_row(void *token, void *rules, size_t rules_bytes, unw_word_t star
 /* Find the registers that the instructions before the current row have popped, the latest first. */
 static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as, uint64_t ip)
 {
-    struct rows rows = {.ip = ip};
+    struct rows rows = {.ip = ip | BN_UNWIND_EXACT};
     unw_cursor_t cursor;
     uint32_t packed = 0;
     size_t n = 0;
@@ -313,7 +313,8 @@ static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as, uint64_t
     if (!rows.found)
         return 0;
     for (size_t row = rows.n - 1; row > 0 && rows.n - row <= BN_UNWIND_MAX_POPPED; row--) {
-        int reg = bn_x86_popped(u->here.image, rows.starts[row % BN_COUNT(rows.starts)] - u->bias);
+        int reg = bn_x86_popped(u->here.image,
+                                rows.starts[row % BN_COUNT(rows.starts)] - BN_UNWIND_EXACT - u->bias);
         if (reg < 0)
             break;
         packed |= (uint32_t)(reg + 1) << (5 * n++);

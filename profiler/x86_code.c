@@ -64,3 +64,41 @@ bool bn_x86_links_frame(const struct bn_image *image, uint64_t vaddr, uint64_t e
     }
     return false;
 }
+
+static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+
+/* A stub jumps through a table; for the first call it pushes a number and jumps to the section's head, which
+ * pushes another word and jumps to the resolver. */
+int bn_x86_stub_depth(const struct bn_image *image, uint64_t vaddr)
+{
+    enum { LONGEST = 7 };
+    const uint8_t *p = bn_image_read(image, vaddr, LONGEST);
+    const uint8_t *before = vaddr >= 6 ? bn_image_read(image, vaddr - 6, 6) : NULL;
+
+    if (!p)
+        return -1;
+    if (memcmp(p, endbr64, sizeof endbr64) == 0 || p[0] == 0x68)
+        return 0;
+    bool head = before && before[0] == 0xff && before[1] == 0x35;
+    p += p[0] == 0xf2; /* bnd */
+    if (p[0] == 0xff && p[1] == 0x25)
+        return head ? 16 : 0;
+    return p[0] == 0xe9 || (p[0] == 0xff && p[1] == 0x35) ? 8 : -1;
+}
+
+enum bn_x86_return bn_x86_find_return(const struct bn_image *image, uint64_t start, uint64_t vaddr)
+{
+    static const uint8_t links[2][4] = {{0x55, 0x48, 0x89, 0xe5}, {0x55, 0x48, 0x8b, 0xec}};
+    const uint8_t *p = bn_image_read(image, start, 8), *here = bn_image_read(image, vaddr, 2);
+
+    if (!p || !here || vaddr < start)
+        return BN_X86_RETURN_UNKNOWN;
+    size_t push = memcmp(p, endbr64, sizeof endbr64) == 0 ? sizeof endbr64 : 0;
+    if (memcmp(p + push, links[0], 4) != 0 && memcmp(p + push, links[1], 4) != 0)
+        return BN_X86_RETURN_UNKNOWN;
+    if (vaddr <= start + push || here[0] == 0xc3 || here[0] == 0xc2 || (here[0] == 0xf3 && here[1] == 0xc3))
+        return BN_X86_RETURN_AT_RSP;
+    if (vaddr == start + push + 1)
+        return BN_X86_RETURN_IN_PUSH;
+    return here[-1] == 0x5d || here[-1] == 0xc9 ? BN_X86_RETURN_UNKNOWN : BN_X86_RETURN_IN_LINK;
+}

@@ -19,4 +19,21 @@ int bn_x86_popped(const struct bn_image *image, uint64_t vaddr);
  * first instructions? Found by their bytes, so a rare wrong yes is possible. */
 bool bn_x86_links_frame(const struct bn_image *image, uint64_t vaddr, uint64_t end);
 
+/* In a linkage stub: how many bytes above the stack pointer does the return address lie, before the
+ * instruction at vaddr is executed? -1 = that is no instruction of a stub. */
+int bn_x86_stub_depth(const struct bn_image *image, uint64_t vaddr);
+
+/* Where a function without unwind rules has its return address. */
+enum bn_x86_return {
+    BN_X86_RETURN_UNKNOWN,
+    BN_X86_RETURN_AT_RSP,  /* on top of the stack */
+    BN_X86_RETURN_IN_PUSH, /* above the caller's rbp, which is on top of the stack and still in its register
+                            */
+    BN_X86_RETURN_IN_LINK, /* above the caller's rbp, at which rbp points */
+};
+/* For a function that begins at start and links its frame with its very first instructions; vaddr is of the
+ * instruction about to be executed. Unknown for any other function, and where the bytes before vaddr could be
+ * the end of the frame. */
+enum bn_x86_return bn_x86_find_return(const struct bn_image *image, uint64_t start, uint64_t vaddr);
+
 #endif
