@@ -29,6 +29,8 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
                   percent(q->n_truncated, q->n_samples), q->n_truncated, q->n_stack_full,
                   q->stack_dump_bytes);
     line(f, md, "Truncated stacks", b.p);
+    if (bn_profile_fact(p, "stacks_broken_off"))
+        line(f, md, "Broken off by", bn_profile_fact(p, "stacks_broken_off"));
     b.n = 0;
     bn_buf_printf(&b, "%.2f %% (%" PRIu64 " samples)", percent(q->n_unnamed, q->n_samples), q->n_unnamed);
     line(f, md, "Unnamed", b.p);

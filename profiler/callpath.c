@@ -195,8 +195,8 @@ static bool ends_in_libc(const struct bn_callpath *c, int32_t outermost, size_t 
 
 static void add_mark(struct bn_callpath *c, struct bn_callpath_found *found)
 {
-    bool cut = found->end == BN_UNWIND_DUMP_ENDED || found->end == BN_UNWIND_TOO_DEEP;
-    struct bn_frame mark = {.function = cut ? "[truncated]" : "[unwind-failed]", .kind = BN_FRAME_MARK};
+    struct bn_frame mark = {.function = bn_unwind_mark_name((enum bn_unwind_end)found->end),
+                            .kind = BN_FRAME_MARK};
 
     found->flags |= BN_SAMPLE_TRUNCATED;
     bn_grow(&c->ids, &c->cap_ids, c->n_ids + 1, sizeof *c->ids);

@@ -152,7 +152,7 @@ static uint32_t user_stack(struct bn_callstack *c, const struct bn_process *proc
 static uint32_t chain_stack(struct bn_callstack *c, const struct bn_process *process,
                             const struct bn_unwind_input *in)
 {
-    uint32_t stack = in->n_chain ? add_mark(c, BN_UNWIND_NO_CFI) : 0;
+    uint32_t stack = in->n_chain ? add_mark(c, BN_UNWIND_NO_LINK) : 0;
 
     for (size_t i = in->n_chain; i-- > 0;) {
         uint64_t address = bn_record_word(in->chain, i) - (i > 0); /* the first is exact */

@@ -22,7 +22,7 @@ enum bn_frame_kind {
     BN_FRAME_USER,
     BN_FRAME_KERNEL,
     BN_FRAME_UNKNOWN, /* no symbol: function is "[unknown]" or "[module]" */
-    BN_FRAME_MARK,    /* not code: "[truncated]", "[unwind-failed]", "[kernel, not sampled]" */
+    BN_FRAME_MARK,    /* not code: "[truncated]", "[unwind failed: …]", "[kernel, not sampled]" */
 };
 
 struct bn_frame {

@@ -20,7 +20,8 @@ enum { BN_UNWIND_MAX_FRAMES = 256 };
     X(NO_MAP, "an address outside of every executable mapping")                                              \
     X(NO_CFI, "code without unwind information")                                                             \
     X(BAD_CFI, "unwind information that does not fit the stack")                                             \
-    X(OTHER_STACK, "a signal handler on a stack of its own")
+    X(OTHER_STACK, "a signal handler on a stack of its own")                                                 \
+    X(NO_LINK, "code without frame pointers")
 
 #define BN_UNWIND_ENUM(id, text) BN_UNWIND_##id,
 enum bn_unwind_end { BN_UNWIND_ENDS(BN_UNWIND_ENUM) BN_UNWIND_END_COUNT };

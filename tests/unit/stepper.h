@@ -174,6 +174,27 @@ static inline bool stepper_no_way(const struct stepper *s, const struct bn_unwin
            in->regs[reg] - in->regs[BN_UNWIND_RSP] >= in->stack_bytes;
 }
 
+/* The chain in two parts, the step to the caller and the rest, must be the whole one. */
+static inline void stepper_check_parts(struct stepper *s, struct stepper_task *t, const struct bn_process *p,
+                                       const struct bn_unwind_input *in)
+{
+    struct bn_unwind_result *whole = &s->result, *rest = &s->rest;
+    struct bn_unwind_first first;
+
+    if (!bn_unwind_first(s->unwinder, p, in, &first, rest))
+        return;
+    struct bn_unwind_input caller = bn_unwind_caller_input(in, &first);
+    bn_unwind_callers(s->unwinder, p, &caller, rest);
+    size_t n = bn_min_size(rest->n, BN_UNWIND_MAX_FRAMES - 1);
+    bool same = n + 1 == whole->n && rest->end == whole->end;
+    for (size_t i = 0; same && i < n; i++)
+        same = rest->frames[i].address == whole->frames[i + 1].address &&
+               rest->frames[i].place.vaddr == whole->frames[i + 1].place.vaddr;
+    s->n_parted++;
+    if (!same)
+        stepper_note_wrong(s, t, p, in, "parted differs");
+}
+
 /* The chain must be the expected one. It may be shorter only where the copy of the stack did not hold what it
  * needs, where there are too many frames, on another stack, or in code that has no rules. */
 static inline void stepper_check(struct stepper *s, struct stepper_task *t,
@@ -199,8 +220,8 @@ static inline void stepper_check(struct stepper *s, struct stepper_task *t,
             return;
         }
     if (r->end == BN_UNWIND_COMPLETE && r->n == t->n + 1)
-        return;
-    if (meaningful <= t->n && r->n >= meaningful)
+        stepper_check_parts(s, t, p, &in);
+    else if (meaningful <= t->n && r->n >= meaningful)
         s->n_rewritten++;
     else if (r->end == BN_UNWIND_TOO_DEEP && r->n == BN_UNWIND_MAX_FRAMES && t->n + 1 >= r->n)
         s->n_short++;

@@ -45,7 +45,7 @@ struct stepper_task {
 struct stepper {
     struct bn_maps maps;
     struct bn_unwinder *unwinder;
-    struct bn_unwind_result result;
+    struct bn_unwind_result result, rest;
     struct stepper_task *tasks;
     struct bn_idmap seen; /* instruction and chain */
     char *vdso;
@@ -55,7 +55,8 @@ struct stepper {
     const char *entry; /* begin here: "" = the program's entry point, NULL = the very first instruction */
     uint64_t max_steps;
 
-    uint64_t n_steps, n_checked, n_wrong, n_short, n_no_cfi, n_other_stack, n_rewritten, n_signals, n_tasks;
+    uint64_t n_steps, n_checked, n_parted, n_wrong, n_short, n_no_cfi, n_other_stack, n_rewritten, n_signals,
+        n_tasks;
     char wrong[32][768]; /* the first ones, by function */
     char wrong_in[32][96];
     uint64_t wrong_times[32];

@@ -388,6 +388,19 @@ static void test_no_rules(void **unused)
     fixture_end(&f);
 }
 
+static void test_marks(void **unused)
+{
+    (void)unused;
+    assert_null(bn_unwind_mark_name(BN_UNWIND_COMPLETE));
+    assert_string_equal(bn_unwind_mark_name(BN_UNWIND_DUMP_ENDED), "[truncated]");
+    assert_string_equal(bn_unwind_mark_name(BN_UNWIND_TOO_DEEP), "[truncated]");
+    assert_string_equal(bn_unwind_mark_name(BN_UNWIND_NO_CFI),
+                        "[unwind failed: code without unwind information]");
+    for (int end = BN_UNWIND_NO_REGISTERS; end < BN_UNWIND_END_COUNT; end++)
+        assert_non_null(strstr(bn_unwind_mark_name((enum bn_unwind_end)end),
+                               bn_unwind_end_text((enum bn_unwind_end)end)));
+}
+
 static void test_garbage(void **unused)
 {
     static struct fixture f;
@@ -540,11 +553,17 @@ static void test_every_instruction(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_through_libc), cmocka_unit_test(test_short_copies),
-        cmocka_unit_test(test_poison),       cmocka_unit_test(test_signal),
-        cmocka_unit_test(test_thread),       cmocka_unit_test(test_personality),
-        cmocka_unit_test(test_too_deep),     cmocka_unit_test(test_no_rules),
-        cmocka_unit_test(test_garbage),      cmocka_unit_test(test_every_instruction),
+        cmocka_unit_test(test_through_libc),
+        cmocka_unit_test(test_short_copies),
+        cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_thread),
+        cmocka_unit_test(test_personality),
+        cmocka_unit_test(test_too_deep),
+        cmocka_unit_test(test_no_rules),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_every_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

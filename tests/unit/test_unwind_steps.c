@@ -159,7 +159,7 @@ static void test_variant(void **state)
     assert_int_equal(r, 0);
     assert_int_equal(s->status, 0);
     assert_int_equal(s->n_wrong, 0);
-    assert_true(s->n_checked > 3000);
+    assert_true(s->n_checked > 3000 && s->n_parted * 2 > s->n_checked);
     assert_true(s->n_no_cfi * 25 < s->n_checked); /* start code and such */
     assert_true(s->n_rewritten * 50 < s->n_checked);
     if (v->kinds && strcmp(v->kinds, "0") != 0) {
