@@ -42,15 +42,13 @@ static char *what_of(const struct bn_profile *p, const struct bn_view *view)
         bn_buf_printf(&b, "%s only · ", view->phase);
     if (view->layer >= 0)
         bn_buf_printf(&b, "layer %d only · ", view->layer);
-    if (has_model(p))
-        bn_buf_printf(&b, "model %s · format %s", or_unknown(base_name(p->model.path)),
+    if (has_model(p)) /* a foreign program has none */
+        bn_buf_printf(&b, "model %s · format %s · ", or_unknown(base_name(p->model.path)),
                       or_unknown(p->model.format));
-    else
-        bn_buf_puts(&b, "model unknown · format unknown");
     if (p->run.known)
-        bn_buf_printf(&b, " · %u thread%s · kernel %s, %s", p->run.threads, p->run.threads == 1 ? "" : "s",
+        bn_buf_printf(&b, "%u thread%s · kernel %s, %s · ", p->run.threads, p->run.threads == 1 ? "" : "s",
                       or_unknown(p->run.kernel), or_unknown(p->run.cpu_used));
-    bn_buf_printf(&b, " · %s · run %s", p->started ? p->started : "date unknown", or_unknown(p->run_id));
+    bn_buf_printf(&b, "%s · run %s", p->started ? p->started : "date unknown", or_unknown(p->run_id));
     return b.p;
 }
 
