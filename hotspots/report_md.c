@@ -184,7 +184,7 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
             bn_text_count(item->self), bn_text_time((double)item->self_ns));
     call_count(f, p, r, item, calls, n_stages);
     if (r->decode_tokens)
-        fprintf(f, "- **Per decoded token**: %s of CPU time\n",
+        fprintf(f, "- **Per %s**: %s of CPU time\n", r->decode == BN_NONE ? "step" : "decoded token",
                 bn_text_time(bn_ns_per_token(r, item->decode_self_ns)));
     if (p->n_stages > 1)
         speed(f, p, &roof);

@@ -16,7 +16,7 @@ struct bn_intake_thread {
 
 void bn_intake_begin(struct bn_intake *in, const struct bn_record_format *format, bool frame_pointers)
 {
-    *in = (struct bn_intake){.format = *format};
+    *in = (struct bn_intake){.format = *format, .exec_ns = UINT64_MAX};
     bn_maps_init(&in->maps);
     bn_callstack_begin(&in->stacks, &in->maps, frame_pointers);
 }
@@ -92,6 +92,9 @@ static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
             new_thread(in, r->pid, r->tid, name);
         break;
     case PERF_RECORD_COMM:
+        if (r->misc & PERF_RECORD_MISC_COMM_EXEC && r->pid == in->scopes_pid && r->t_ns > in->scopes_ns &&
+            r->t_ns < in->exec_ns)
+            in->exec_ns = r->t_ns;
         thread = thread_of(in, r->pid, r->tid);
         set_name(&in->threads[thread], r->text);
         tell_thread(in, thread, r->tid);

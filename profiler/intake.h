@@ -38,6 +38,10 @@ struct bn_intake {
     struct bn_off_cpu off_cpu; /* its gaps are to be placed before the next write */
     uint64_t start_ns;         /* of the recording; set by the caller */
     uint64_t last_ns;          /* of the latest record */
+    /* Set by the owner: the process with the scopes, 0 = none, and since when. exec_ns: when it became
+     * another program, UINT64_MAX = it did not. */
+    int32_t scopes_pid;
+    uint64_t scopes_ns, exec_ns;
     uint64_t n_total, n_lost, n_throttled, n_damaged;
 };
 

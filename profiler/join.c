@@ -8,6 +8,7 @@
 #include "profiler/callpath.h"
 #include "profiler/part_info.h"
 #include "profiler/timeline.h"
+#include "profiler/tokens.h"
 
 enum { MAX_TOKENS = 10000 };
 
@@ -265,49 +266,10 @@ static void place_sample(const struct join *j, const struct bn_raw_sample *raw, 
 
 /* ---- tokens ---- */
 
-/* The token stage (generate;prefill or generate;decode) that a stage is or lies in, 0 = none. */
-static uint32_t token_stage(const struct bn_profile *p, uint32_t stage, uint32_t prefill, uint32_t decode)
-{
-    for (; stage != 0; stage = p->stages[stage].parent)
-        if (stage == prefill || stage == decode)
-            return stage;
-    return 0;
-}
-
-static size_t find_tokens(const struct join *j, struct bn_token **tokens)
-{
-    const struct bn_profile *p = j->p;
-    uint32_t generate = bn_profile_find_stage(p, 0, "generate");
-    uint32_t prefill = generate == BN_NONE ? BN_NONE : bn_profile_find_stage(p, generate, "prefill");
-    uint32_t decode = generate == BN_NONE ? BN_NONE : bn_profile_find_stage(p, generate, "decode");
-    size_t n = 0, capacity = 0;
-    uint32_t inside = 0;
-
-    *tokens = NULL;
-    for (size_t i = 0; j->main && i < j->main->n; i++) {
-        const struct bn_timeline_event *e = &j->main->events[i];
-        uint32_t now = token_stage(p, stage_of(j, e->node), prefill, decode);
-        if (now == inside) {
-            if (now)
-                (*tokens)[n].step = e->step;
-            continue;
-        }
-        if (inside)
-            (*tokens)[n++].end_ns = since_start(j, e->t_ns);
-        inside = now;
-        if (!now)
-            continue;
-        bn_grow(tokens, &capacity, n + 1, sizeof **tokens);
-        (*tokens)[n] = (struct bn_token){
-            .start_ns = since_start(j, e->t_ns), .step = e->step, .prefill = now == prefill};
-    }
-    return n; /* one that never ended is left out */
-}
-
 static void add_tokens(struct join *j)
 {
     struct bn_token *tokens;
-    size_t n = find_tokens(j, &tokens), kept = bn_min_size(n, MAX_TOKENS);
+    size_t n = bn_tokens_find(j->p, &j->info, &j->timeline, &tokens), kept = bn_min_size(n, MAX_TOKENS);
 
     for (size_t i = 0; i < kept; i++)
         bn_profile_add_token(j->p, &tokens[i * n / kept]);

@@ -62,6 +62,35 @@ static void adapt_wait(struct recording *rec, double fill)
         rec->wait_ms = WAIT_MS;
 }
 
+/* To whom the scopes belong; not told before there are some, so that the exec that began the program is none
+ * of its own. */
+static void note_owner(struct recording *rec)
+{
+    const struct bn_scope_shared *region = rec->scopes.region;
+
+    if (!region || rec->intake.scopes_pid != 0 || atomic_load(&region->threads[0].tid) == 0)
+        return;
+    rec->intake.scopes_ns = atomic_load(&region->threads[0].start_ns);
+    rec->intake.scopes_pid = atomic_load(&region->pid);
+}
+
+/* Samples of that process, and when its threads were off the CPUs, until it becomes another program. */
+static void place_samples(struct recording *rec)
+{
+    struct bn_intake *in = &rec->intake;
+
+    for (size_t i = 0; i < in->n_samples; i++) {
+        struct bn_intake_sample *s = &in->samples[i];
+        if (s->pid == in->scopes_pid && s->t_ns < in->exec_ns)
+            bn_scope_reader_mark(&rec->scopes, s->tid, s->t_ns, &s->raw);
+    }
+    for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
+        struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
+        if (gap->t_ns < in->exec_ns)
+            bn_scope_reader_mark(&rec->scopes, gap->tid, gap->t_ns, &gap->place);
+    }
+}
+
 /* Records and events up to the moment at which the round before looked: by now everything of that time has
  * reached its ring, so all rings together can be read in the order of time. */
 static void one_round(struct recording *rec, bool last)
@@ -70,6 +99,7 @@ static void one_round(struct recording *rec, bool last)
     struct bn_intake *in = &rec->intake;
     const uint8_t *record;
 
+    note_owner(rec);
     rec->seen_ns = bn_now_ns();
     bn_perf_see(&rec->sampler);
     while ((record = bn_rings_next(rec->rings, rec->sampler.n_rings, &in->format, horizon_ns)) != NULL)
@@ -77,12 +107,7 @@ static void one_round(struct recording *rec, bool last)
     bn_perf_release(&rec->sampler);
     if (has_scopes(rec)) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
-        for (size_t i = 0; i < in->n_samples; i++)
-            bn_scope_reader_mark(&rec->scopes, in->samples[i].tid, in->samples[i].t_ns, &in->samples[i].raw);
-        for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
-            struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
-            bn_scope_reader_mark(&rec->scopes, gap->tid, gap->t_ns, &gap->place);
-        }
+        place_samples(rec);
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
     bn_intake_write(in, &rec->writer);

@@ -105,12 +105,15 @@ for program in tokens tokens-static; do
     is "$program: waiting" "$(field stages.json 'token;layer;multiply;wait' calls)" 160
     is "$program: operations of both threads" "$(field stages.json token ops)" $((2 * 160 * 2 * 1500 * 1024))
     check "$program: workers" test "$(field stages.json 'token;layer;multiply' worker_ns)" -gt 1000000
+    is "$program: steps are its tokens" "$(grep -oE '"tokens_total": ?[0-9]+' $program.data/latest/profile.json | grep -oE '[0-9]+$')" 40
     check "$program: the thread's name" grep -q '"worker"' $program.data/latest/profile.json
     "$BNPROF" svg $program.data/latest -o - >graph.svg 2>/dev/null
     check "$program: a flame graph by stage" grep -q '<title>multiply (' graph.svg
     check "$program: with the token as root" grep -q '<title>token (' graph.svg
     "$BNPROF" hotspots $program.data/latest >hotspots.md
     check "$program: hotspots begin with the stage" grep -qE 'token.*layer.*multiply' hotspots.md
+    check "$program: time per step" grep -qE 'Per step\*\*: [0-9.]+ .s of CPU time' hotspots.md
+    check "$program: one layer" "$BNPROF" svg $program.data/latest --layer 2 -o layer.svg
 done
 if [ -x sort ]; then
     "$BNPROF" record -F 999 -o sort.data -- ./sort >out 2>err
@@ -143,6 +146,33 @@ is "the first program with a scope has it" "$("$BNPROF" stages shell.data/latest
 "$BNPROF" record -o shell.data -- sh -c 'true; ./tokens' >out 2>err
 is "a shell in front does not" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" 40
 check "and its samples are joined" sh -c "'$BNPROF' svg shell.data/latest -o - 2>/dev/null | grep -q '<title>multiply ('"
+cat >becomes.c <<'END'
+#include <bnprof/scope.h>
+#include <time.h>
+#include <unistd.h>
+static void spin(double seconds)
+{
+    while (clock() < seconds * CLOCKS_PER_SEC)
+        ;
+}
+int main(int argc, char **argv)
+{
+    if (argc == 1) {
+        BNPROF_SCOPE("before");
+        spin(0.2);
+        execl("/proc/self/exe", argv[0], "again", (char *)0);
+    }
+    BNPROF_SCOPE("after");
+    spin(0.8); /* the process's CPU clock goes on: 0.6 s more */
+    return bnprof_active();
+}
+END
+check "becomes.c" cc becomes.c "${flags[@]}" -o becomes
+"$BNPROF" record -F 999 -o becomes.data -- ./becomes >out 2>err
+is "a program that execs itself" $? 0
+"$BNPROF" svg becomes.data/latest -o - >graph.svg 2>/dev/null
+percent=$(sed -n 's/.*<title>before ([0-9,]* samples, \([0-9]*\)\.[0-9]*%.*/\1/p' graph.svg)
+check "its scopes end there: $percent % of the samples" test "$percent" -gt 12 -a "$percent" -lt 40
 "$BNPROF" record -o foreign.data -- "$root/$BUILD/tests/data/truth_spin" 200 >out 2>err
 check "a program without scopes has no stages" sh -c "'$BNPROF' stages foreign.data/latest 2>&1 | grep -q 'marks none'"
 "$BNPROF" record -o foreign.data -- sh -c 'exec 3</dev/null; readlink /proc/self/fd/3' >out 2>err
