@@ -172,7 +172,7 @@ static int run_many_threads(void)
 /* More names and more paths than there is room for, deeper than the stack. */
 static int run_tables(void)
 {
-    static char names[300][16];
+    static char names[300][24];
     static struct bnprof_stage stages[300];
 
     for (int i = 0; i < 300; i++) {
