@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core/digest.h"
 #include "core/forward.h"
@@ -123,6 +124,20 @@ static bool decode(struct bn_generator *g)
     return next_token(g, logits);
 }
 
+static struct bn_faults faults_now(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return (struct bn_faults){(uint64_t)usage.ru_minflt, (uint64_t)usage.ru_majflt};
+}
+
+static void add_faults(struct bn_faults *sum, const struct bn_faults *from, const struct bn_faults *to)
+{
+    sum->minor += to->minor - from->minor;
+    sum->major += to->major - from->major;
+}
+
 int bn_generate(struct bn_generator *g, const uint32_t *prompt, size_t n, struct bn_err *err)
 {
     if (bn_generator_check(g, prompt, n, err) != 0)
@@ -135,7 +150,12 @@ int bn_generate(struct bn_generator *g, const uint32_t *prompt, size_t n, struct
     g->end = BN_END_MAX_TOKENS;
     if (g->max_tokens == 0)
         return 0;
+    struct bn_faults at_start = faults_now();
+    if (g->n_sequences == 1)
+        g->load_faults = at_start;
     bool more = prefill(g, prompt, n);
+    struct bn_faults at_first = faults_now();
+    add_faults(&g->prompt_faults, &at_start, &at_first);
     uint64_t now_ns = bn_now_ns();
     if (g->n_sequences == 1 && g->n_tokens)
         g->first_token_ns = now_ns - start_ns;
@@ -150,6 +170,8 @@ int bn_generate(struct bn_generator *g, const uint32_t *prompt, size_t n, struct
         g->n_decoded++;
         g->decode_ns += now_ns - before_ns;
     }
+    struct bn_faults at_end = faults_now();
+    add_faults(&g->decode_faults, &at_first, &at_end);
     if (allocations == UINT64_MAX)
         g->decode_allocations = UINT64_MAX;
     else

@@ -20,6 +20,10 @@ typedef bool bn_generate_emit(void *user, uint32_t id, size_t index);
 
 /* What one thread generates with. Everything is allocated at open; the numbers add up over bn_generate calls.
  */
+struct bn_faults {
+    uint64_t minor, major; /* served from memory; from the disk */
+};
+
 struct bn_generator {
     struct bn_session *session;
     struct bn_sampler *sampler;
@@ -46,6 +50,9 @@ struct bn_generator {
     uint64_t n_decoded;                    /* tokens after the first of a sequence */
     bool sorted;                           /* token_ns is, by bn_generator_quantile */
     uint64_t decode_allocations; /* heap allocations while decoding; UINT64_MAX = cannot be counted */
+    /* Page faults of the process by phase: before the first call, over prompts, over all tokens after the
+     * first. */
+    struct bn_faults load_faults, prompt_faults, decode_faults;
 };
 
 /* max_tokens: for each call; n_calls: how many calls there will be at most. session, sampler, stop_ids and

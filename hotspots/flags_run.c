@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "hotspots/rank.h"
+#include "hotspots/report_text.h"
 #include "hotspots/roofline.h"
 #include "profiler/stats.h"
 
@@ -336,11 +337,15 @@ void bn_flag_lazy_loading(struct bn_profile *p, struct bn_flag *flag)
     } else {
         qsort(ns, n, sizeof *ns, compare_doubles);
         double value = first / ns[n / 2];
-        bn_flag_decide(p, flag, value > flag->threshold && p->quality.major_faults > 0, value,
+        enum { MANY = 10 }; /* a page of some library that is touched late is no lazy loading */
+        bool known = p->run.decode_major_faults != UINT64_MAX;
+        bool late = known && p->run.decode_major_faults > MANY;
+        bn_flag_decide(p, flag, late || (value > flag->threshold && p->quality.major_faults > 0), value,
                        "read the model in before the first token",
-                       "first decoded token %.2f ms, median %.2f ms; %" PRIu64
-                       " major faults in the whole run",
-                       first / 1e6, ns[n / 2] / 1e6, p->quality.major_faults);
+                       "first decoded token %.2f ms, median %.2f ms; major faults: %" PRIu64
+                       " in the whole run, %s in decode",
+                       first / 1e6, ns[n / 2] / 1e6, p->quality.major_faults,
+                       known ? bn_text_count(p->run.decode_major_faults) : "unknown");
     }
     free(ns);
 }

@@ -83,6 +83,12 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
     line(f, md, "Steal", b.p);
     b.n = 0;
     bn_buf_printf(&b, "%" PRIu64 " major, %" PRIu64 " minor", q->major_faults, q->minor_faults);
+    if (p->run.decode_minor_faults != UINT64_MAX)
+        bn_buf_printf(&b,
+                      "; up to the first prompt %" PRIu64 " and %" PRIu64 ", in prefill %" PRIu64
+                      " and %" PRIu64 ", in decode %" PRIu64 " and %" PRIu64,
+                      p->run.load_major_faults, p->run.load_minor_faults, p->run.prefill_major_faults,
+                      p->run.prefill_minor_faults, p->run.decode_major_faults, p->run.decode_minor_faults);
     line(f, md, "Page faults", b.p);
     b.n = 0;
     if (q->n_sleeps + q->n_preemptions > 0) {

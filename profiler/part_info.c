@@ -225,6 +225,18 @@ static void read_run(struct bn_profile *p, const cJSON *config, const cJSON *res
     r->peak_rss_bytes = count(result, "peak_rss_bytes", 0);
 }
 
+static void info_faults(struct bn_profile_run *run, const cJSON *o)
+{
+    const cJSON *load = member(o, "load"), *prefill = member(o, "prefill"), *decode = member(o, "decode");
+
+    run->load_minor_faults = count(load, "minor", UINT64_MAX);
+    run->load_major_faults = count(load, "major", UINT64_MAX);
+    run->prefill_minor_faults = count(prefill, "minor", UINT64_MAX);
+    run->prefill_major_faults = count(prefill, "major", UINT64_MAX);
+    run->decode_minor_faults = count(decode, "minor", UINT64_MAX);
+    run->decode_major_faults = count(decode, "major", UINT64_MAX);
+}
+
 static void read_run_info(struct bn_profile *p, const cJSON *o)
 {
     const cJSON *item;
@@ -235,6 +247,7 @@ static void read_run_info(struct bn_profile *p, const cJSON *o)
         read_model(p, member(o, "model"));
     read_run(p, member(o, "config"), member(o, "result"));
     p->run.decode_allocations = count(o, "decode_allocations", UINT64_MAX);
+    info_faults(&p->run, member(o, "faults"));
     cJSON_ArrayForEach(item, member(o, "kernels"))
     {
         double calls = cJSON_IsNumber(item) ? item->valuedouble : -1;

@@ -95,6 +95,9 @@ void bn_profile_init(struct bn_profile *p)
     p->run.prompt_tokens_per_second = p->run.decode_tokens_per_second = BN_UNKNOWN;
     p->run.token_ms_p50 = p->run.token_ms_p95 = p->run.token_ms_p99 = BN_UNKNOWN;
     p->run.decode_allocations = UINT64_MAX;
+    p->run.load_minor_faults = p->run.load_major_faults = UINT64_MAX;
+    p->run.prefill_minor_faults = p->run.prefill_major_faults = UINT64_MAX;
+    p->run.decode_minor_faults = p->run.decode_major_faults = UINT64_MAX;
     p->quality.asked_hz = p->quality.achieved_hz = BN_UNKNOWN;
     p->quality.steal_share = p->quality.empty_scope_ns = BN_UNKNOWN;
     p->limits.read_bytes_per_s = p->limits.int8_macs_per_s = BN_UNKNOWN;

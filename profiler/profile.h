@@ -141,6 +141,8 @@ struct bn_profile_run {
     double load_ms, tokenizer_ms, first_token_ms, prompt_tokens_per_second, decode_tokens_per_second;
     double token_ms_p50, token_ms_p95, token_ms_p99;
     uint64_t peak_rss_bytes;
+    uint64_t load_minor_faults, load_major_faults; /* page faults by phase; UINT64_MAX = not counted */
+    uint64_t prefill_minor_faults, prefill_major_faults, decode_minor_faults, decode_major_faults;
     uint64_t decode_allocations; /* heap allocations counted between the first and the last decoded token;
                                     UINT64_MAX = not counted */
 };

@@ -53,6 +53,12 @@ static const struct bn_field run[] = {
     {FIELD(DOUBLE, token_ms_p99)},
     {FIELD(U64, peak_rss_bytes)},
     {FIELD(U64_MAYBE, decode_allocations)},
+    {FIELD(U64_MAYBE, load_minor_faults)},
+    {FIELD(U64_MAYBE, load_major_faults)},
+    {FIELD(U64_MAYBE, prefill_minor_faults)},
+    {FIELD(U64_MAYBE, prefill_major_faults)},
+    {FIELD(U64_MAYBE, decode_minor_faults)},
+    {FIELD(U64_MAYBE, decode_major_faults)},
 };
 #undef STRUCT
 

@@ -233,6 +233,21 @@ static void add_kernels(cJSON *o, const struct bn_run_report *r)
     }
 }
 
+static void add_faults(cJSON *o, const struct bn_generator *g)
+{
+    cJSON *faults = cJSON_AddObjectToObject(o, "faults");
+    const struct {
+        const char *phase;
+        const struct bn_faults *n;
+    } phases[] = {{"load", &g->load_faults}, {"prefill", &g->prompt_faults}, {"decode", &g->decode_faults}};
+
+    for (size_t i = 0; i < BN_COUNT(phases); i++) {
+        cJSON *phase = cJSON_AddObjectToObject(faults, phases[i].phase);
+        cJSON_AddNumberToObject(phase, "minor", (double)phases[i].n->minor);
+        cJSON_AddNumberToObject(phase, "major", (double)phases[i].n->major);
+    }
+}
+
 void bn_run_report_publish(const struct bn_run_report *r, bool final)
 {
     cJSON *o = cJSON_CreateObject();
@@ -241,6 +256,7 @@ void bn_run_report_publish(const struct bn_run_report *r, bool final)
     add_config(o, r);
     if (final) {
         add_kernels(o, r);
+        add_faults(o, r->generator);
         if (r->generator->decode_allocations != UINT64_MAX)
             cJSON_AddNumberToObject(o, "decode_allocations", (double)r->generator->decode_allocations);
         add_numbers(cJSON_AddObjectToObject(o, "result"), r);

@@ -437,7 +437,7 @@ static void test_captions_call_the_unknown_unknown(void **state)
     bn_tree_init(&tree);
     struct bn_caption c = bn_caption_of_profile(&p, &view, &tree);
     assert_string_equal(c.title, "CPU time by stack: unknown");
-    assert_string_equal(c.what, "model unknown · format unknown · date unknown · run unknown");
+    assert_string_equal(c.what, "date unknown · run unknown");
     assert_string_equal(c.quality,
                         "0 samples · event unknown, asked rate unknown, achieved rate unknown · lost 0 · "
                         "truncated 0 · grade unknown");
