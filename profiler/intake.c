@@ -2,7 +2,9 @@
  * Records in, tables and samples out. */
 #include "profiler/intake.h"
 
+#include <errno.h>
 #include <linux/perf_event.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,8 +212,17 @@ void bn_intake_write_totals(struct bn_intake *in, struct bn_raw_writer *w)
     free(on);
 }
 
+static bool is_gone(int32_t pid)
+{
+    return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
 void bn_intake_write(struct bn_intake *in, struct bn_raw_writer *w)
 {
+    enum { GRACE_NS = 2000000000 }; /* a sample may come a little after the end of its process */
+
+    if (in->last_ns > GRACE_NS)
+        bn_maps_forget(&in->maps, in->last_ns - GRACE_NS, is_gone);
     bn_off_cpu_settle(&in->off_cpu);
     write_files(in, w);
     if (in->n_news)

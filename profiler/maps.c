@@ -23,6 +23,7 @@ void bn_maps_free(struct bn_maps *maps)
         free(maps->files[i].path);
     }
     bn_image_free(maps->vdso);
+    free(maps->ended);
     free(maps->processes);
     free(maps->files);
     bn_idmap_free(&maps->by_pid);
@@ -43,6 +44,7 @@ static struct bn_process *new_process(struct bn_maps *maps, int32_t pid)
     struct bn_process *process = bn_xcalloc(1, sizeof *process);
 
     process->pid = pid;
+    process->n_threads = 1;
     process->serial = (uint32_t)maps->n_processes;
     bn_grow(&maps->processes, &maps->cap_processes, maps->n_processes + 1, sizeof(struct bn_process *));
     maps->processes[maps->n_processes++] = process;
@@ -143,14 +145,48 @@ static void apply_mmap(struct bn_maps *maps, const struct bn_record *r)
 
 static void apply_fork(struct bn_maps *maps, const struct bn_record *r)
 {
-    if (r->pid == r->parent_pid) /* a thread */
+    if (r->pid == r->parent_pid) { /* a thread */
+        bn_maps_process(maps, r->pid)->n_threads++;
         return;
+    }
     struct bn_process *child = new_process(maps, r->pid), *parent = find_process(maps, r->parent_pid);
     if (!parent || parent->n == 0)
         return;
     child->mappings = bn_xmalloc(parent->n * sizeof *child->mappings);
     memcpy(child->mappings, parent->mappings, parent->n * sizeof *child->mappings);
     child->n = child->capacity = parent->n;
+}
+
+static void apply_exit(struct bn_maps *maps, const struct bn_record *r)
+{
+    struct bn_process *p = find_process(maps, r->pid);
+
+    if (!p || p->ended_ns || --p->n_threads > 0)
+        return;
+    p->ended_ns = r->t_ns;
+    bn_grow(&maps->ended, &maps->cap_ended, maps->n_ended + 1, sizeof *maps->ended);
+    maps->ended[maps->n_ended++] = p->serial;
+}
+
+void bn_maps_forget(struct bn_maps *maps, uint64_t before_ns, bool (*gone)(int32_t pid))
+{
+    size_t n = 0;
+
+    for (; n < maps->n_ended && maps->processes[maps->ended[n]]->ended_ns < before_ns; n++) {
+        struct bn_process *p = maps->processes[maps->ended[n]];
+        const struct bn_process *living = find_process(maps, p->pid);
+        if (living == p && !gone(p->pid)) {
+            p->ended_ns = 0; /* a thread of it was never heard of */
+            p->n_threads = 1;
+            continue;
+        }
+        free(p->mappings);
+        p->mappings = NULL;
+        p->n = p->capacity = 0;
+    }
+    if (n)
+        memmove(maps->ended, maps->ended + n, (maps->n_ended - n) * sizeof *maps->ended);
+    maps->n_ended -= n;
 }
 
 void bn_maps_apply(struct bn_maps *maps, const struct bn_record *r)
@@ -162,6 +198,9 @@ void bn_maps_apply(struct bn_maps *maps, const struct bn_record *r)
         break;
     case PERF_RECORD_FORK:
         apply_fork(maps, r);
+        break;
+    case PERF_RECORD_EXIT:
+        apply_exit(maps, r);
         break;
     case PERF_RECORD_COMM:
         if (r->misc & PERF_RECORD_MISC_COMM_EXEC) {

@@ -22,6 +22,8 @@ struct bn_process {
         generation; /* grows when a mapping was replaced or the process called exec: cached rules are void */
     struct bn_mapping *mappings; /* disjoint, by start */
     size_t n, capacity;
+    int32_t n_threads; /* that are known to live */
+    uint64_t ended_ns; /* when the last one of them ended; 0 = it has not */
 };
 
 /* A mapped file by name and build id; opened when an address in it is first asked for. */
@@ -39,6 +41,8 @@ struct bn_maps {
     size_t n_files, cap_files;
     struct bn_image *vdso;  /* owned; NULL = not known */
     struct bn_idmap by_pid; /* the living process of a pid */
+    uint32_t *ended;        /* processes whose mappings wait for bn_maps_forget, by time */
+    size_t n_ended, cap_ended;
 };
 
 /* Where an address lies. */
@@ -57,6 +61,10 @@ void bn_maps_set_vdso(struct bn_maps *maps, const void *bytes, size_t n);
 
 /* Take in an MMAP, MMAP2, FORK, COMM or EXIT record; others are ignored. */
 void bn_maps_apply(struct bn_maps *maps, const struct bn_record *record);
+
+/* Drop the mappings of processes that ended before before_ns and that `gone` (pid) confirms: records of
+ * threads can be lost. */
+void bn_maps_forget(struct bn_maps *maps, uint64_t before_ns, bool (*gone)(int32_t pid));
 
 /* The living process of that pid; made empty if it was never heard of. Never NULL, valid until bn_maps_free.
  */

@@ -157,6 +157,47 @@ static void test_many(void **unused)
     bn_maps_free(&maps);
 }
 
+static bool all_gone(int32_t pid)
+{
+    return pid != 21;
+}
+
+/* The mappings of a process go a while after its last thread, and not at all while it lives. */
+static void test_forget(void **unused)
+{
+    static const char path[] = "/x";
+    struct bn_maps maps;
+
+    (void)unused;
+    bn_maps_init(&maps);
+    for (int32_t pid = 20; pid <= 22; pid++) {
+        struct bn_record m = {.type = PERF_RECORD_MMAP2,
+                              .pid = pid,
+                              .tid = pid,
+                              .start = 0x1000,
+                              .length = 0x1000,
+                              .executable = true,
+                              .text = path};
+        bn_maps_apply(&maps, &m);
+    }
+    struct bn_record thread = {
+        .type = PERF_RECORD_FORK, .pid = 22, .parent_pid = 22, .tid = 23, .parent_tid = 22};
+    bn_maps_apply(&maps, &thread);
+    for (int32_t pid = 20; pid <= 22; pid++)
+        bn_maps_apply(&maps,
+                      &(struct bn_record){.type = PERF_RECORD_EXIT, .pid = pid, .tid = pid, .t_ns = 100});
+    bn_maps_forget(&maps, 100, all_gone);
+    assert_int_equal(bn_maps_process(&maps, 20)->n, 1); /* too early */
+    bn_maps_forget(&maps, 200, all_gone);
+    assert_int_equal(bn_maps_process(&maps, 20)->n, 0);
+    assert_int_equal(bn_maps_process(&maps, 21)->n, 1); /* lives, for all that was heard */
+    assert_int_equal(bn_maps_process(&maps, 22)->n, 1); /* has another thread */
+    bn_maps_apply(&maps, &(struct bn_record){.type = PERF_RECORD_EXIT, .pid = 22, .tid = 23, .t_ns = 300});
+    bn_maps_forget(&maps, 400, all_gone);
+    assert_int_equal(bn_maps_process(&maps, 22)->n, 0);
+    bn_maps_free(&maps);
+}
+
 static void test_senseless(void **unused)
 {
     struct bn_maps maps;
@@ -179,9 +220,8 @@ static void test_senseless(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overlap),       cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_fork_and_exec), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_senseless),
+        cmocka_unit_test(test_overlap), cmocka_unit_test(test_reload), cmocka_unit_test(test_fork_and_exec),
+        cmocka_unit_test(test_many),    cmocka_unit_test(test_forget), cmocka_unit_test(test_senseless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
