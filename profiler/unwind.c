@@ -298,7 +298,7 @@ static void unwind_from(struct bn_unwinder *u, const struct bn_process *process,
         result->end = walk(u, process, as, exact, result);
     result->dump_short = result->end == BN_UNWIND_DUMP_ENDED;
     if (result->end == BN_UNWIND_COMPLETE)
-        bn_unwind_note_bottom(u, process, result);
+        bn_unwind_note_bottom(u, process, exact, result);
     else if (result->end == BN_UNWIND_DUMP_ENDED && result->n > 0)
         result->end = bn_unwind_splice(u, process, result);
     if (u->unlogged || !as)

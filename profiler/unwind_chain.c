@@ -8,14 +8,14 @@
 /* The frames below main, or below a thread's function, are the same in every stack of a process; they are
  * remembered by the return addresses of the outermost few, for chains that the C library's code without frame
  * pointers ends early. */
-void bn_unwind_note_bottom(struct bn_unwinder *u, const struct bn_process *process,
+void bn_unwind_note_bottom(struct bn_unwinder *u, const struct bn_process *process, bool exact,
                            const struct bn_unwind_result *r)
 {
-    size_t most = BN_UNWIND_BOTTOM_FRAMES;
+    size_t most = BN_UNWIND_BOTTOM_FRAMES, first = exact;
 
     if (r->n < 2 || bn_idmap_get(&u->bottom_at, process->serial, r->frames[r->n - 2].address))
         return;
-    for (size_t i = r->n > most ? r->n - most : 1; i + 1 < r->n; i++) {
+    for (size_t i = r->n >= most + first ? r->n - most : first; i + 1 < r->n; i++) {
         struct bn_unwind_bottom bottom = {0};
         for (size_t k = i + 1; k < r->n; k++)
             bottom.frames[bottom.n++] = r->frames[k];

@@ -77,8 +77,9 @@ bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word);
 /* Does a call instruction end at this address of an executable mapping? */
 bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address);
 
-/* After a whole chain: remember how stacks of this process begin. */
-void bn_unwind_note_bottom(struct bn_unwinder *u, const struct bn_process *process,
+/* After a whole chain: remember how stacks of this process begin. exact: its first address is no return
+ * address. */
+void bn_unwind_note_bottom(struct bn_unwinder *u, const struct bn_process *process, bool exact,
                            const struct bn_unwind_result *result);
 /* The copy of the stack ended before the chain did: go on with the kernel's chain. Returns how the chain ends
  * now. */
