@@ -70,6 +70,7 @@ static struct bn_debug *read_units(struct bn_image *image)
 
     if (!image->usable)
         return d;
+    bn_image_ask_debug(image);
     d->dwarf = dwarf_begin_elf(image->debug_elf ? image->debug_elf : image->elf, DWARF_C_READ, NULL);
     while (d->dwarf && dwarf_get_units(d->dwarf, cu, &cu, NULL, &type, &die, &sub) == 0) {
         if (type != DW_UT_compile && type != DW_UT_skeleton)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "profiler/debug.h"
+#include "profiler/debuginfod.h"
 #include "profiler/symtab.h"
 
 enum { PAGE_BYTES = 4096, MAX_SEGMENTS = 4096 };
@@ -155,6 +156,18 @@ static void find_debug_file(struct bn_image *image)
         if (n > 0 && (size_t)n < sizeof path && try_debug_file(image, path, &crc))
             return;
     }
+}
+
+/* Not in find_debug_file: images are opened while programs are recorded, when nobody may wait for a network. */
+void bn_image_ask_debug(struct bn_image *image)
+{
+    if (image->asked || !image->usable || image->debug_elf || has_debug_info(image->elf))
+        return;
+    image->asked = true;
+    char *path = bn_debuginfod_find(image->build_id, image->build_id_bytes);
+    if (path)
+        try_debug_file(image, path, NULL);
+    free(path);
 }
 
 /* ---- opening ---- */

@@ -22,6 +22,7 @@ struct bn_image {
     char *path;       /* as mapped, "[vdso]" */
     const char *name; /* base name, part of path */
     bool usable;      /* false: only the name is known; why says why */
+    bool asked;       /* a server for its debug information */
     bool other_file;  /* not usable because the file now on disk is not the one that ran */
     struct bn_err why;
 
@@ -52,6 +53,9 @@ struct bn_image *bn_image_open(const char *path, const uint8_t *build_id, size_t
 /* The same from memory; the bytes are copied. */
 struct bn_image *bn_image_from_bytes(const char *name, const void *bytes, size_t n);
 void bn_image_free(struct bn_image *image);
+/* Before names are looked up: get missing debug information from a server, if that was allowed (debuginfod.h);
+ * asked once. */
+void bn_image_ask_debug(struct bn_image *image);
 
 /* What to subtract from addresses in a mapping (start, file offset) of this image to get vaddrs. The segment
  * that holds the file range decides, executable ones first. 0, or -1 if no segment holds it. */

@@ -306,6 +306,7 @@ static struct bn_symtab *read_symbols(struct bn_image *image)
 
     if (!image->usable)
         return t;
+    bn_image_ask_debug(image);
     if (image->debug_elf)
         read_table(t, image, image->debug_elf, SHT_SYMTAB);
     read_table(t, image, image->elf, SHT_SYMTAB);

@@ -12,6 +12,7 @@
 #include "core/limits.h"
 #include "hotspots/flags.h"
 #include "kernels/cpu.h"
+#include "profiler/debuginfod.h"
 #include "profiler/recorder.h"
 #include "profiler/runs.h"
 #include "tools/cmds.h"
@@ -258,6 +259,10 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
     /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */
     signal(SIGINT, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    if (job->options.debuginfod) {
+        note(NULL, "asking the servers in DEBUGINFOD_URLS for missing debug information");
+        bn_debuginfod_allow();
+    }
     bn_profile_init(&p);
     int status = bn_finish_recording(job->run_dir, &p, &err);
     if (status == 0)
@@ -324,6 +329,8 @@ int cmd_record(int argc, char **argv)
     return bn_tool_fail(&err);
 #endif
     job.engine = strcmp(job.options.command[0], "run") == 0;
+    if (job.options.debuginfod && bn_debuginfod_load(&err) != 0)
+        return bn_tool_fail(&err);
     if (make_folder(&job, &err) != 0)
         return bn_tool_fail(&err);
     int status = record(&job, &err);

@@ -11,7 +11,8 @@ enum key {
     KEY_GRAPH = 'g',
     KEY_OUT = 'o',
     KEY_CALL_GRAPH = 256,
-    KEY_STACK_DUMP
+    KEY_STACK_DUMP,
+    KEY_DEBUGINFOD
 };
 enum { RATE_DEFAULT = 999, RATE_MAX = 1000000 };
 
@@ -25,6 +26,9 @@ static const struct argp_option table[] = {
     {0, KEY_GRAPH, 0, 0, "the same as --call-graph dwarf", 0},
     {"stack-dump", KEY_STACK_DUMP, "BYTES", 0,
      "stack copied with each sample (default 16384): a multiple of 8, at most 65528", 0},
+    {"debuginfod", KEY_DEBUGINFOD, 0, 0,
+     "get missing debug information from the servers in $DEBUGINFOD_URLS, after the run (never by itself)",
+     0},
     {"output", KEY_OUT, "DIR", 0, "folder of the recordings (default $BNPROF_DIR, else bnprof.data)", 0},
     {0},
 };
@@ -95,6 +99,9 @@ static error_t parse_one(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_STACK_DUMP:
         parse_stack_dump(state, o, arg);
+        return 0;
+    case KEY_DEBUGINFOD:
+        o->debuginfod = true;
         return 0;
     case KEY_OUT:
         if (!*arg)

@@ -8,6 +8,7 @@
 struct bn_record_options {
     struct bn_ladder_options ladder;
     const char *dir; /* -o, or NULL */
+    bool debuginfod; /* ask servers for missing debug information */
     char **command;  /* NULL-terminated, at least one word; points into argv */
 };
 

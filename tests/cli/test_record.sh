@@ -71,6 +71,7 @@ fails "dump size too large" 2 "multiple of 8 from 8 to 65528" "$BNPROF" record -
 fails "rate 0" 2 "samples per second from 1" "$BNPROF" record -F 0 -- true
 fails "unknown event" 2 "auto, cycles or cpu-clock" "$BNPROF" record -e llc-misses -- true
 fails "unknown call graph" 2 "dwarf, dwarf,BYTES or fp" "$BNPROF" record --call-graph lbr -- true
+DEBUGINFOD_URLS='' fails "debuginfod without servers" 1 "DEBUGINFOD_URLS names no servers" "$BNPROF" record --debuginfod -- true
 fails "unknown option" 2 "unrecognized option" "$BNPROF" record --nonsense -- true
 
 # ---- signals ----

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Names: against addr2line, in files with odd layouts, in stripped libraries, in damaged files. */
+ * Names: in files with odd layouts, in stripped libraries, in damaged files. */
 #include <dlfcn.h>
 #include <linux/perf_event.h>
 #include <setjmp.h>
@@ -34,126 +34,6 @@ static bool have(const char *command)
 
     free(line);
     return found;
-}
-
-/* ---- addr2line ---- */
-
-struct chain {
-    char function[BN_SYMBOLS_MAX_FRAMES][256];
-    uint32_t line[BN_SYMBOLS_MAX_FRAMES];
-    bool header[BN_SYMBOLS_MAX_FRAMES]; /* a compiler's vector header */
-    size_t n;
-};
-
-/* Parse the answer for one address: pairs of lines "function" and "file:line"; begins behind the line "0x…".
- */
-static bool read_chain(FILE *f, char *next, size_t size, struct chain *c)
-{
-    char place[4096];
-
-    c->n = 0;
-    while (fgets(next, (int)size, f) && strncmp(next, "0x", 2) != 0) {
-        if (!fgets(place, sizeof place, f) || c->n == BN_SYMBOLS_MAX_FRAMES)
-            return false;
-        snprintf(c->function[c->n], sizeof c->function[0], "%.*s", (int)strcspn(next, "\n"), next);
-        const char *colon = strrchr(place, ':');
-        c->line[c->n] = colon ? (uint32_t)strtoul(colon + 1, NULL, 10) : 0;
-        c->header[c->n] = strstr(place, "intrin.h:") != NULL;
-        c->n++;
-    }
-    return c->n > 0;
-}
-
-static bool equal_from(const struct bn_symbols *s, const struct chain *theirs, size_t skip)
-{
-    if (s->n != theirs->n - skip)
-        return false;
-    for (size_t i = 0; i < s->n; i++)
-        if (strcmp(s->frames[i].function, theirs->function[skip + i]) != 0 ||
-            s->frames[i].line != theirs->line[skip + i])
-            return false;
-    return true;
-}
-
-/* The same chain by us, without vector intrinsics; false with a message if it differs. */
-static bool agree(struct bn_image *image, uint64_t vaddr, struct chain *theirs, char *why, size_t size)
-{
-    struct bn_symbols *s = bn_xcalloc(1, sizeof *s);
-    struct bn_place place = {.image = image, .vaddr = vaddr, .has_vaddr = true};
-    bool same = false;
-
-    bn_symbols_find(s, &place);
-    for (size_t skip = 0; !same && skip < theirs->n && (skip == 0 || theirs->header[skip - 1]); skip++)
-        same = equal_from(s, theirs, skip);
-    if (!same)
-        snprintf(why, size, "%#llx: ours %s:%u (%zu deep), addr2line's %s:%u (%zu deep)",
-                 (unsigned long long)vaddr, s->frames[0].function, s->frames[0].line, s->n,
-                 theirs->function[0], theirs->line[0], theirs->n);
-    bn_symbols_free(s);
-    free(s);
-    return same;
-}
-
-/* Addresses all over the functions that the file's debug information covers; addr2line is asked in one go. */
-static void compare_file(const char *path, size_t step, size_t max)
-{
-    struct bn_image *image = bn_image_open(path, NULL, 0);
-    struct bn_debug_frame frames[BN_SYMBOLS_MAX_FRAMES];
-    uint64_t *addresses = bn_xcalloc(max, sizeof *addresses);
-    size_t n = 0, wrong = 0;
-    char list[] = "/tmp/test_symbols.XXXXXX", next[4096], why[768] = "", first[768] = "";
-    FILE *f = fdopen(mkstemp(list), "w");
-    struct chain *chain = bn_xcalloc(1, sizeof *chain);
-
-    assert_true(image->usable);
-    for (size_t i = 0; i < image->fdes.n && n < max; i++)
-        for (uint64_t at = image->fdes.items[i].start; at < image->fdes.items[i].end && n < max; at += step)
-            if (bn_debug_find(image, at, frames, BN_COUNT(frames)) && frames[0].function) {
-                addresses[n++] = at;
-                fprintf(f, "%#llx\n", (unsigned long long)at);
-            }
-    fclose(f);
-    assert_true(n > 50);
-    char *command = bn_xasprintf("addr2line -a -f -i -e '%s' < %s", path, list);
-    FILE *answers = popen(command, "r");
-    assert_non_null(answers);
-    assert_non_null(fgets(next, sizeof next, answers));
-    for (size_t i = 0; i < n; i++) {
-        assert_true(read_chain(answers, next, sizeof next, chain));
-        if (!agree(image, addresses[i], chain, why, sizeof why) && wrong++ == 0)
-            memcpy(first, why, sizeof first);
-    }
-    pclose(answers);
-    unlink(list);
-    free(command);
-    free(chain);
-    free(addresses);
-    bn_image_free(image);
-    print_message("# %s: %zu addresses compared\n", path, n);
-    if (wrong)
-        fail_msg("%zu of %zu differ in %s, the first at %s", wrong, n, path, first);
-}
-
-static void test_addr2line(void **unused)
-{
-    char *path = beside("tests/data/truth_inline");
-
-    (void)unused;
-    if (!have("addr2line")) {
-        print_message("# skipped: no addr2line\n");
-        free(path);
-        skip();
-    }
-    if (access(path, R_OK) == 0)
-        compare_file(path, 1, 4000);
-    free(path);
-    path = beside("bnprof");
-    if (access(path, R_OK) != 0) {
-        free(path);
-        path = realpath("/proc/self/exe", NULL);
-    }
-    compare_file(path, 17, 20000);
-    free(path);
 }
 
 static void test_inline_lines(void **unused)
@@ -535,11 +415,10 @@ static void test_damaged(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addr2line),     cmocka_unit_test(test_inline_lines),
-        cmocka_unit_test(test_layouts),       cmocka_unit_test(test_fold),
-        cmocka_unit_test(test_stripped_libc), cmocka_unit_test(test_linkage_stubs),
-        cmocka_unit_test(test_kallsyms),      cmocka_unit_test(test_other_file),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_inline_lines),  cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_fold),          cmocka_unit_test(test_stripped_libc),
+        cmocka_unit_test(test_linkage_stubs), cmocka_unit_test(test_kallsyms),
+        cmocka_unit_test(test_other_file),    cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
