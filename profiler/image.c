@@ -158,7 +158,8 @@ static void find_debug_file(struct bn_image *image)
     }
 }
 
-/* Not in find_debug_file: images are opened while programs are recorded, when nobody may wait for a network. */
+/* Not in find_debug_file: images are opened while programs are recorded, when nobody may wait for a network.
+ */
 void bn_image_ask_debug(struct bn_image *image)
 {
     if (image->asked || !image->usable || image->debug_elf || has_debug_info(image->elf))

@@ -53,8 +53,8 @@ struct bn_image *bn_image_open(const char *path, const uint8_t *build_id, size_t
 /* The same from memory; the bytes are copied. */
 struct bn_image *bn_image_from_bytes(const char *name, const void *bytes, size_t n);
 void bn_image_free(struct bn_image *image);
-/* Before names are looked up: get missing debug information from a server, if that was allowed (debuginfod.h);
- * asked once. */
+/* Before names are looked up: get missing debug information from a server, if that was allowed
+ * (debuginfod.h); asked once. */
 void bn_image_ask_debug(struct bn_image *image);
 
 /* What to subtract from addresses in a mapping (start, file offset) of this image to get vaddrs. The segment
