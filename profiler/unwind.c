@@ -370,19 +370,20 @@ bool bn_unwind_first(struct bn_unwinder *u, const struct bn_process *process,
     return !u->unlogged && result->n_reads > 0;
 }
 
-/* The kernel's chain as it would have been in the caller: its links begin at the rbp that the sampled frame
- * found, one further on if that frame has a link of its own. */
+/* The kernel's chain as it would have been in the caller: its links begin at the caller's rbp. That is the
+ * sampled one, or, where the sampled frame has a link of its own, the one that this link holds. */
 static void caller_chain(struct bn_unwind_input *caller, const struct bn_unwind_input *in,
                          const struct bn_unwind_first *first)
 {
     enum { RBP = 1 }; /* in `saved` */
     uint64_t sp = in->regs[BN_UNWIND_RSP], rbp = in->regs[BN_UNWIND_RBP];
-    bool kept = first->saved[RBP].where == BN_UNWIND_IN_REGISTER && first->saved[RBP].at == BN_UNWIND_RBP;
+    bool known = caller->known >> BN_UNWIND_RBP & in->known >> BN_UNWIND_RBP & 1;
+    bool kept = known && caller->regs[BN_UNWIND_RBP] == rbp;
     bool linked = first->saved[RBP].where == BN_UNWIND_ON_STACK && sp + first->saved[RBP].at == rbp;
 
     caller->chain = in->chain;
     caller->n_chain = kept ? in->n_chain : 0;
-    if (linked && in->n_chain > 0) {
+    if (!kept && linked && in->n_chain > 0) {
         caller->chain = in->chain + sizeof(uint64_t);
         caller->n_chain = in->n_chain - 1;
     }
