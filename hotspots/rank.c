@@ -16,6 +16,7 @@ static const char *const class_names[BN_CLASS_COUNT] = {
     [BN_CLASS_FORWARD] = "Rest of the forward pass (norms, activation, quantisation, …)",
     [BN_CLASS_GENERATE] = "Sampling and text",
     [BN_CLASS_LOAD] = "Start-up, loading, shutdown",
+    [BN_CLASS_STAGES] = "In the program's stages",
     [BN_CLASS_OTHER] = "Outside every stage",
 };
 
@@ -82,7 +83,10 @@ static enum bn_class class_of_stage(const struct bn_profile *p, uint32_t stage)
                                               "down_projection", NULL};
     static const char *const attention[] = {"rope_apply", "kv_store", "attention_matmul", "attention_softmax",
                                             NULL};
-    enum bn_class found = stage == 0 || !p->run.known ? BN_CLASS_OTHER : BN_CLASS_LOAD;
+    enum bn_class found = p->run.known ? BN_CLASS_LOAD : BN_CLASS_STAGES;
+
+    if (stage == 0)
+        return BN_CLASS_OTHER;
 
     for (; stage != 0; stage = p->stages[stage].parent) {
         const char *name = p->stages[stage].name;

@@ -19,7 +19,8 @@ enum bn_class {
                          */
     BN_CLASS_GENERATE,  /* outside the forward pass: sampling, text */
     BN_CLASS_LOAD,      /* startup, loading, tokenizing, shutdown */
-    BN_CLASS_OTHER,     /* in no stage: a foreign program, unregistered threads */
+    BN_CLASS_STAGES,    /* in stages that another program has marked, and named otherwise */
+    BN_CLASS_OTHER,     /* in no stage: a program that marks none, unregistered threads */
     BN_CLASS_COUNT,
 };
 const char *bn_class_name(enum bn_class c);

@@ -112,6 +112,7 @@ for program in tokens tokens-static; do
     check "$program: with the token as root" grep -q '<title>token (' graph.svg
     "$BNPROF" hotspots $program.data/latest >hotspots.md
     check "$program: hotspots begin with the stage" grep -qE 'token.*layer.*multiply' hotspots.md
+    check "$program: its own stages are no loading" grep -qE "In the program's stages: 9[0-9]" hotspots.md
     check "$program: time per step" grep -qE 'Per step\*\*: [0-9.]+ .s of CPU time' hotspots.md
     check "$program: one layer" "$BNPROF" svg $program.data/latest --layer 2 -o layer.svg
 done
@@ -146,6 +147,60 @@ is "the first program with a scope has it" "$("$BNPROF" stages shell.data/latest
 "$BNPROF" record -o shell.data -- sh -c 'true; ./tokens' >out 2>err
 is "a shell in front does not" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" 40
 check "and its samples are joined" sh -c "'$BNPROF' svg shell.data/latest -o - 2>/dev/null | grep -q '<title>multiply ('"
+# ---- plugins ----
+cat >plugin.c <<'END'
+#include <bnprof/scope.h>
+void work(void);
+void work(void)
+{
+    BNPROF_SCOPE("plugin");
+    for (volatile int i = 0; i < 1000000; i++)
+        ;
+}
+END
+cat >host.c <<'END'
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+static pthread_barrier_t worked, unloaded;
+static void *thread(void *work)
+{
+    void (*call)(void);
+    *(void **)&call = work;
+    call();
+    pthread_barrier_wait(&worked);
+    pthread_barrier_wait(&unloaded);
+    return NULL; /* what the plugin left to be done at the thread's end is gone */
+}
+int main(int argc, char **argv)
+{
+    pthread_barrier_init(&worked, NULL, 2);
+    pthread_barrier_init(&unloaded, NULL, 2);
+    for (int i = 0; i < 3; i++) {
+        pthread_t id;
+        void *plugin = dlopen(argv[argc - 1], RTLD_NOW), *work = plugin ? dlsym(plugin, "work") : NULL;
+        if (!work || pthread_create(&id, NULL, thread, work) != 0)
+            return 2;
+        pthread_barrier_wait(&worked);
+        dlclose(plugin);
+        pthread_barrier_wait(&unloaded);
+        pthread_join(id, NULL);
+    }
+    return 0;
+}
+END
+check "host.c" cc host.c -O2 -pthread -ldl -o host
+check "plugin.c, shared library" cc -shared -fPIC plugin.c "${flags[@]}" -o plugin-shared.so
+check "plugin.c, static library" cc -shared -fPIC plugin.c "${compile[@]}" -O2 "$library/libbnprof-scope.a" -o plugin-static.so
+for kind in shared static; do
+    check "$kind plugin, not recorded" ./host ./plugin-$kind.so
+    "$BNPROF" record -F 999 -o plugin.data -- ./host ./plugin-$kind.so >out 2>err
+    is "$kind plugin: loaded and unloaded three times" $? 0
+done
+"$BNPROF" record -F 999 -o plugin.data -- ./host ./plugin-shared.so >out 2>err
+is "the shared library goes on when the plugin comes back" "$("$BNPROF" stages plugin.data/latest --json >s.json; field s.json plugin calls)" 3
+
 cat >becomes.c <<'END'
 #include <bnprof/scope.h>
 #include <time.h>
