@@ -127,9 +127,11 @@ void bn_record_options_parse(struct bn_record_options *o, int argc, char **argv)
         .options = table,
         .parser = parse_one,
         .args_doc = "-- run [RUN-OPTION...]\n-- COMMAND [ARG...]",
-        .doc = "Run the engine (`run') or any program under the profiler."
-               "\vThe program's input and output are left alone; its exit status is record's. The recording "
-               "goes to a new folder below bnprof.data, `latest' points to it."};
+        .doc =
+            "Run the engine (`run') or any program under the profiler."
+            "\vThe program's input and output are left alone; its exit status is record's. The recording "
+            "goes to a new folder below bnprof.data, `latest' points to it. A program that marks its stages "
+            "with <bnprof/scope.h> (docs/scopes.md) is recorded with them."};
 
     *o = (struct bn_record_options){
         .ladder = {.rate_hz = RATE_DEFAULT, .stack_dump_bytes = BN_STACK_DUMP_DEFAULT}};
