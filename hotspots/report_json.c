@@ -59,8 +59,11 @@ static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, co
     number(o, "ns_per_token", bn_ns_per_token(r, item->decode_self_ns));
     if (r->by == BN_RANK_STAGE)
         roof = bn_roofline_stage(p, item->stage);
-    else
+    else if (r->by == BN_RANK_FUNCTION)
         roof = bn_roofline_function(p, item, &calls, &n_stages);
+    else
+        roof = (struct bn_roofline){BN_UNKNOWN, BN_UNKNOWN, BN_UNKNOWN,
+                                    BN_UNKNOWN, BN_UNKNOWN, "a line has none"};
     number(o, "calls", calls ? (double)calls : BN_UNKNOWN);
     for (size_t i = 0; i < p->n_kernels; i++)
         if (p->kernels[i].symbol == item->name)

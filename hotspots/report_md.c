@@ -58,7 +58,7 @@ static void flags(FILE *f, const struct bn_profile *p)
 
 /* ---- one hotspot ---- */
 
-/* By line, the functions inlined on the way to it belong to the path. */
+/* By line, the functions inlined around it, into the innermost real one, belong to the path. */
 static void call_path(FILE *f, const struct bn_profile *p, const struct bn_rank_item *item, bool by_line)
 {
     uint32_t entries[256];
@@ -69,9 +69,12 @@ static void call_path(FILE *f, const struct bn_profile *p, const struct bn_rank_
     fputs("**Call Path**:\n```\n", f);
     if (item->stage)
         fprintf(f, "[%s]\n", bn_profile_stage_path(p, item->stage, path, sizeof path));
-    for (uint32_t e = item->stack; e && n < BN_COUNT(entries); e = p->stacks[e].parent)
-        if (by_line || !p->frames[p->stacks[e].frame].inlined)
+    for (uint32_t e = item->stack; e && n < BN_COUNT(entries); e = p->stacks[e].parent) {
+        bool inlined = p->frames[p->stacks[e].frame].inlined;
+        if (by_line || !inlined)
             entries[n++] = e;
+        by_line = by_line && inlined;
+    }
     while (n-- > 0) {
         const struct bn_frame *frame = &p->frames[p->stacks[entries[n]].frame];
         fprintf(f, "%*s%s%s%s%s\n", depth * 4, "", depth ? "└── " : "", frame->function,
@@ -160,6 +163,16 @@ static void meaning(FILE *f, const struct bn_ranking *r, const struct bn_rank_it
                 1 / (1 - self / 2));
 }
 
+/* The function that holds the line's code, to look at all of it. */
+static void annotate_hint(FILE *f, const struct bn_profile *p, uint32_t stack)
+{
+    while (p->frames[p->stacks[stack].frame].inlined && p->stacks[stack].parent)
+        stack = p->stacks[stack].parent;
+    char *command = bn_xasprintf("bnprof annotate '%s'", p->frames[p->stacks[stack].frame].function);
+    fprintf(f, "- **All its lines**: %s\n", bn_text_code(command));
+    free(command);
+}
+
 static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking *r,
                     const struct bn_rank_item *item, size_t number)
 {
@@ -170,8 +183,10 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
 
     if (r->by == BN_RANK_STAGE)
         roof = bn_roofline_stage(p, item->stage);
-    else
+    else if (r->by == BN_RANK_FUNCTION)
         roof = bn_roofline_function(p, item, &calls, &n_stages);
+    else
+        roof = (struct bn_roofline){.share = BN_UNKNOWN};
     fprintf(f, "### %zu. %s — %s CPU Time\n\n", number, bn_text_code(item->name),
             bn_text_percent((double)item->self / (double)r->total));
     if (r->by != BN_RANK_STAGE)
@@ -182,12 +197,16 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
     fprintf(f, "- **Self Time**: %s (95 %% interval %.1f … %.1f %%; %s samples, %s)\n",
             bn_text_percent((double)item->self / (double)r->total), 100 * ci.low, 100 * ci.high,
             bn_text_count(item->self), bn_text_time((double)item->self_ns));
-    call_count(f, p, r, item, calls, n_stages);
+    bool line = r->by == BN_RANK_LINE; /* nobody counts a line's calls, bytes or operations */
+    if (!line)
+        call_count(f, p, r, item, calls, n_stages);
     if (r->decode_tokens)
         fprintf(f, "- **Per %s**: %s of CPU time\n", r->decode == BN_NONE ? "step" : "decoded token",
                 bn_text_time(bn_ns_per_token(r, item->decode_self_ns)));
-    if (p->n_stages > 1)
+    if (p->n_stages > 1 && !line)
         speed(f, p, &roof);
+    if (line && item->stack)
+        annotate_hint(f, p, item->stack);
     for (int i = 0; i < BN_RANK_LINES && item->lines[i].samples; i++)
         fprintf(f, "%s%s:%u (%s of its self time)%s", i == 0 ? "- **Source**: " : ", ", item->lines[i].file,
                 item->lines[i].line, bn_text_percent((double)item->lines[i].samples / (double)item->self),
