@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profiler/idmap.h"
 #include "profiler/image.h"
 
-enum { MAX_DEPTH = 64, MAX_CHAIN = 64 };
+enum { MAX_DEPTH = 64, MAX_CHAIN = 64, NO_SCOPE = -1 };
 
 struct range {
     uint64_t low, high;
@@ -22,12 +23,21 @@ struct function {
     Dwarf_Die die;
 };
 
+/* A namespace or class of C++. */
+struct scope {
+    Dwarf_Die die;
+    int32_t parent; /* NO_SCOPE = none */
+};
+
 struct unit {
     Dwarf_Die die;  /* holds the line table and the ranges */
     Dwarf_Die body; /* holds the functions; differs from die when they are in a .dwo file */
-    bool read;
+    bool read, cpp;
     struct function *functions;
     size_t n, capacity;
+    struct scope *scopes;
+    size_t n_scopes, cap_scopes;
+    struct bn_idmap scope_of; /* function's entry -> scope it stands in */
 };
 
 struct bn_debug {
@@ -36,6 +46,10 @@ struct bn_debug {
     size_t n_units, cap_units;
     struct range *ranges;
     size_t n_ranges, cap_ranges;
+    struct bn_arena names;   /* made here */
+    struct bn_idmap name_of; /* function's entry -> qualified name */
+    const char **qualified;
+    size_t n_qualified, cap_qualified;
 };
 
 /* ---- units ---- */
@@ -124,8 +138,17 @@ static void add_function(struct unit *u, Dwarf_Die *die)
     }
 }
 
+static int32_t add_scope(struct unit *u, const Dwarf_Die *die, int32_t parent)
+{
+    if (!u->cpp)
+        return NO_SCOPE;
+    bn_grow(&u->scopes, &u->cap_scopes, u->n_scopes + 1, sizeof *u->scopes);
+    u->scopes[u->n_scopes] = (struct scope){*die, parent};
+    return (int32_t)u->n_scopes++;
+}
+
 /* Functions stand below the unit, namespaces, types and (nested ones) other functions. */
-static void gather(struct unit *u, Dwarf_Die *parent, int depth)
+static void gather(struct unit *u, Dwarf_Die *parent, int32_t scope, int depth)
 {
     Dwarf_Die die;
 
@@ -135,21 +158,38 @@ static void gather(struct unit *u, Dwarf_Die *parent, int depth)
         switch (dwarf_tag(&die)) {
         case DW_TAG_subprogram:
             add_function(u, &die);
-            gather(u, &die, depth + 1);
+            if (scope != NO_SCOPE)
+                bn_idmap_put(&u->scope_of, (uintptr_t)die.addr, 0, (uint32_t)scope);
+            gather(u, &die, NO_SCOPE, depth + 1);
             break;
         case DW_TAG_namespace:
-        case DW_TAG_module:
         case DW_TAG_class_type:
         case DW_TAG_structure_type:
         case DW_TAG_union_type:
+            gather(u, &die, add_scope(u, &die, scope), depth + 1);
+            break;
+        case DW_TAG_module:
         case DW_TAG_lexical_block:
         case DW_TAG_inlined_subroutine:
-            gather(u, &die, depth + 1);
+            gather(u, &die, NO_SCOPE, depth + 1);
             break;
         default:
             break;
         }
     } while (dwarf_siblingof(&die, &die) == 0);
+}
+
+static bool is_cpp(Dwarf_Die *unit)
+{
+    switch (dwarf_srclang(unit)) {
+    case DW_LANG_C_plus_plus:
+    case DW_LANG_C_plus_plus_03:
+    case DW_LANG_C_plus_plus_11:
+    case DW_LANG_C_plus_plus_14:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static struct function *find_function(struct unit *u, uint64_t vaddr)
@@ -158,7 +198,8 @@ static struct function *find_function(struct unit *u, uint64_t vaddr)
 
     if (!u->read) {
         u->read = true;
-        gather(u, &u->body, 0);
+        u->cpp = is_cpp(&u->die);
+        gather(u, &u->body, NO_SCOPE, 0);
     }
     for (size_t i = 0; i < u->n; i++) {
         struct function *f = &u->functions[i];
@@ -198,7 +239,58 @@ static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int dept
     } while (dwarf_siblingof(&die, &die) == 0);
 }
 
-static const char *function_name(Dwarf_Die *die)
+/* The entry that declares the function: its class or namespace stands around that. */
+static Dwarf_Die declaration_of(const Dwarf_Die *die)
+{
+    static const unsigned links[] = {DW_AT_abstract_origin, DW_AT_specification};
+    Dwarf_Die at = *die, next;
+    Dwarf_Attribute attr;
+
+    for (int hops = 0; hops < 4; hops++) {
+        bool found = false;
+        for (size_t i = 0; i < BN_COUNT(links) && !found; i++)
+            found = dwarf_attr(&at, links[i], &attr) && dwarf_formref_die(&attr, &next);
+        if (!found)
+            break;
+        at = next;
+    }
+    return at;
+}
+
+static void put_scopes(struct bn_buf *to, const struct unit *u, int32_t scope)
+{
+    if (scope == NO_SCOPE)
+        return;
+    put_scopes(to, u, u->scopes[scope].parent); /* not deeper than MAX_DEPTH */
+    Dwarf_Die *die = &u->scopes[scope].die;
+    const char *name = dwarf_diename(die);
+    if (name || dwarf_tag(die) == DW_TAG_namespace)
+        bn_buf_printf(to, "%s::", name ? name : "(anonymous namespace)");
+}
+
+/* C++ functions that no other file can call may lack a linkage name, and have "push" for "Stack::push". */
+static const char *qualified_name(struct bn_debug *d, const struct unit *u, const Dwarf_Die *die,
+                                  const char *name)
+{
+    Dwarf_Die declaration = declaration_of(die);
+    const uint32_t *scope = bn_idmap_get(&u->scope_of, (uintptr_t)declaration.addr, 0);
+    const uint32_t *known = bn_idmap_get(&d->name_of, (uintptr_t)declaration.addr, 0);
+    struct bn_buf whole = {0};
+
+    if (!name || !scope)
+        return name;
+    if (known)
+        return d->qualified[*known];
+    put_scopes(&whole, u, (int32_t)*scope);
+    bn_buf_puts(&whole, name);
+    bn_grow(&d->qualified, &d->cap_qualified, d->n_qualified + 1, sizeof *d->qualified);
+    d->qualified[d->n_qualified] = bn_arena_strndup(&d->names, whole.p, whole.n);
+    bn_idmap_put(&d->name_of, (uintptr_t)declaration.addr, 0, (uint32_t)d->n_qualified);
+    bn_buf_free(&whole);
+    return d->qualified[d->n_qualified++];
+}
+
+static const char *function_name(struct bn_debug *d, const struct unit *u, Dwarf_Die *die)
 {
     Dwarf_Attribute attr;
 
@@ -208,7 +300,7 @@ static const char *function_name(Dwarf_Die *die)
         if (name && name[0])
             return name;
     }
-    return dwarf_diename(die);
+    return qualified_name(d, u, die, dwarf_diename(die));
 }
 
 static uint32_t number(Dwarf_Die *die, unsigned name)
@@ -282,7 +374,7 @@ size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_fra
     for (size_t i = 0; i < n; i++) { /* from the innermost */
         Dwarf_Die *die = shown ? &chain.die[shown - 1 - i] : NULL;
         Dwarf_Die *inner = die && shown - i < chain.n ? &chain.die[shown - i] : NULL;
-        frames[i] = (struct bn_debug_frame){.function = die ? function_name(die) : NULL,
+        frames[i] = (struct bn_debug_frame){.function = die ? function_name(image->debug, u, die) : NULL,
                                             .inlined = die && i + 1 < shown};
         if (inner) {
             frames[i].file = call_file(u, inner);
@@ -308,8 +400,14 @@ void bn_debug_free(struct bn_debug *d)
 {
     if (!d)
         return;
-    for (size_t i = 0; i < d->n_units; i++)
+    for (size_t i = 0; i < d->n_units; i++) {
         free(d->units[i].functions);
+        free(d->units[i].scopes);
+        bn_idmap_free(&d->units[i].scope_of);
+    }
+    bn_idmap_free(&d->name_of);
+    bn_arena_free(&d->names);
+    free(d->qualified);
     free(d->units);
     free(d->ranges);
     dwarf_end(d->dwarf);

@@ -10,7 +10,8 @@ struct bn_debug;
 
 /* Strings belong to the image. */
 struct bn_debug_frame {
-    const char *function; /* linkage name if there is one, else the source name; NULL = not told */
+    const char *function; /* linkage name if there is one, else the source name, in C++ with its scopes; NULL
+                             = not told */
     const char *file;     /* NULL = unknown */
     uint32_t line;        /* 0 = unknown */
     bool inlined;         /* into the next frame */

@@ -205,6 +205,39 @@ static void cpp_names(const char *command)
     drop(&b);
 }
 
+/* Some functions of C++ have no linkage name: a template over a lambda. Its scopes come from where it is
+ * declared. */
+static void test_scopes(void **unused)
+{
+    static const char source[] = "static volatile long sink;\n"
+                                 "namespace shop { struct Basket { int n;\n"
+                                 "template <class F> __attribute__((always_inline)) long each(F f) const {\n"
+                                 "long s = 0; for (int i = 0; i < n; i++) s += f(sink); return s; } }; }\n"
+                                 "int main(int argc, char **) { shop::Basket b{argc * 1000};\n"
+                                 "sink = b.each([](long v) { return v * sink; }); return 0; }\n";
+    struct built b;
+    struct bn_debug_frame frames[16];
+    size_t qualified = 0, bare = 0;
+
+    (void)unused;
+    if (!build(&b, "a.cc", source, "g++ -O1 -g")) {
+        drop(&b);
+        skip();
+    }
+    for (size_t i = 0; i < b.image->fdes.n; i++)
+        for (uint64_t at = b.image->fdes.items[i].start; at < b.image->fdes.items[i].end; at++) {
+            size_t n = bn_debug_find(b.image, at, frames, BN_COUNT(frames));
+            for (size_t k = 0; k < n; k++) {
+                const char *name = frames[k].function;
+                qualified += name && strncmp(name, "shop::Basket::each<", 19) == 0;
+                bare += name && strncmp(name, "each<", 5) == 0;
+            }
+        }
+    assert_true(qualified > 0);
+    assert_int_equal(bare, 0);
+    drop(&b);
+}
+
 /* -O0, so that every function stays as it is. */
 static void test_cpp(void **unused)
 {
@@ -212,6 +245,56 @@ static void test_cpp(void **unused)
     cpp_names("g++ -O0 -g");
     cpp_names("g++ -O0");
     cpp_names("clang++ -O0 -g");
+}
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return *seed >> 33;
+}
+
+/* The same program with bytes changed, mostly in its debug information: anything may be answered, nothing may
+ * break. */
+static void test_damaged(void **unused)
+{
+    struct built b;
+    struct bn_map map;
+    struct bn_err err;
+    struct bn_symbols *s = bn_xcalloc(1, sizeof *s);
+    uint64_t seed = 5, addresses[40];
+    size_t n = 0;
+
+    (void)unused;
+    if (!build(&b, "a.cc", cpp, "g++ -O1 -g")) {
+        drop(&b);
+        free(s);
+        skip();
+    }
+    for (size_t i = 0; i < b.image->fdes.n && n < BN_COUNT(addresses); i++)
+        addresses[n++] = b.image->fdes.items[i].start;
+    assert_int_equal(bn_map_open(&map, b.path, &err), 0);
+    char *copy = bn_xasprintf("%s/copy", b.folder);
+    uint8_t *bytes = bn_xmalloc(map.n);
+    for (int round = 0; round < 150; round++) {
+        memcpy(bytes, map.p, map.n);
+        for (int k = 0; k < 1 + round % 40; k++)
+            bytes[map.n / 4 + next_random(&seed) % (map.n - map.n / 4)] = (uint8_t)next_random(&seed);
+        FILE *f = fopen(copy, "w");
+        fwrite(bytes, 1, map.n, f);
+        fclose(f);
+        struct bn_image *image = bn_image_open(copy, NULL, 0);
+        for (size_t i = 0; image->usable && i < n; i++)
+            bn_symbols_find(s,
+                            &(struct bn_place){.image = image, .vaddr = addresses[i] + 4, .has_vaddr = true});
+        bn_image_free(image);
+    }
+    unlink(copy);
+    free(copy);
+    free(bytes);
+    bn_map_close(&map);
+    bn_symbols_free(s);
+    free(s);
+    drop(&b);
 }
 
 /* Parts and clones: shown by the function's name, with the symbol's own kept. */
@@ -284,10 +367,8 @@ static void test_vdso(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_cpp),
-        cmocka_unit_test(test_clones),
-        cmocka_unit_test(test_vdso),
+        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_cpp),    cmocka_unit_test(test_scopes),
+        cmocka_unit_test(test_damaged), cmocka_unit_test(test_clones), cmocka_unit_test(test_vdso),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
