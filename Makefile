@@ -40,7 +40,7 @@ ISA.dotprod    := -march=armv8.2-a+dotprod
 isa = $(ISA.$(lastword $(subst _, ,$(basename $(notdir $1)))))
 
 ROOMS   := kernels core profiler flamegraphs hotspots tools
-SOURCES := $(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c)))
+SOURCES := $(filter-out profiler/timer_preload.c,$(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))))
 KERNELS.x86_64  := avx2 avx512 avx512vnni
 KERNELS.aarch64 := neon dotprod
 SOURCES := $(filter-out $(patsubst %,\%_%.c,$(filter-out $(KERNELS.$(ARCH)),$(KERNELS.x86_64) $(KERNELS.aarch64))),$(SOURCES))
@@ -49,12 +49,13 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libbnprof.a
 SCOPE   := $(BUILD)/libbnprof-scope
 PROGRAM := $(BUILD)/bnprof
+PRELOAD := $(BUILD)/libbnprof-timer.so
 TESTS   := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
-TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c)))
+TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c))) $(BUILD)/tests/data/swap_one.so $(BUILD)/tests/data/swap_two.so
 AGREE := $(BUILD)/tests/engine/agree
 CHECKKERNEL := $(if $(wildcard tests/kernels/*.c),$(BUILD)/tests/kernels/checkkernel)
 
-all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) $(SCOPE).a $(SCOPE).so compile_commands.json ## build (default): ./bnprof
+all: $(if $(filter release,$(CONFIG)),bnprof,$(PROGRAM)) $(SCOPE).a $(SCOPE).so $(PRELOAD) compile_commands.json ## build (default): ./bnprof
 
 bnprof: $(BUILD)/bnprof
 	$(Q)ln -f $< $@ 2>/dev/null || cp $< $@
@@ -89,6 +90,13 @@ $(SCOPE).a: $(SCOPE_SOURCES:%.c=$(BUILD)/pic/%.o)
 	@echo "  AR  $@"
 	$(Q)$(CC) -r -nostdlib -o $(BUILD)/pic/bnprof-scope.o $^ && $(OBJCOPY) --localize-hidden $(BUILD)/pic/bnprof-scope.o && \
 	    rm -f $@ && $(AR) rcs $@ $(BUILD)/pic/bnprof-scope.o
+
+# What record loads into other programs where perf events are refused. Never with a sanitizer: it is a guest there.
+$(PRELOAD): $(patsubst %,profiler/timer_%.c,inside maps preload ring take) $(patsubst %,profiler/timer_%.h,inside maps region ring take) Makefile
+	@mkdir -p $(@D)
+	@echo "  LD  $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. -O2 -g -fno-omit-frame-pointer -fPIC -fvisibility=hidden -pthread $(WARN) $(if $(WERROR),-Werror) \
+	    -shared -Wl,-soname,$(@F) -o $@ $(filter %.c,$^) -ldl
 
 # The fingerprint tells what was built, and from what; it is remade when that changes.
 VERSION := $(shell sed -n 's/^\#define BN_VERSION "\(.*\)"/\1/p' tools/cmds.h)
@@ -137,6 +145,12 @@ $(BUILD)/tests/data/truth_%: tests/data/truth_%.c Makefile
 	@echo "  CC  $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. -O1 -g -fno-omit-frame-pointer -pthread -o $@ $< -ldl -lm
 
+# Two libraries of the same size that differ in one name of the same length.
+$(BUILD)/tests/data/swap_%.so: tests/data/swap_library.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC  $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -DSWAP_NAME=work_of_$* -O1 -g -fno-omit-frame-pointer -fPIC -shared -o $@ $<
+
 demo: all ## the main job on the demo model: record, svg, hotspots
 	./bnprof record --freq 999 -- run
 	./bnprof svg
@@ -173,6 +187,7 @@ compile_commands.json: Makefile
 
 install: all ## install to $(DESTDIR)$(PREFIX): the program, and for other programs <bnprof/scope.h> and libbnprof-scope
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/bnprof
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/bnprof $(PRELOAD)
 	install -D -m 644 include/bnprof/scope.h $(DESTDIR)$(PREFIX)/include/bnprof/scope.h
 	install -D -m 644 $(SCOPE).a $(DESTDIR)$(LIBDIR)/libbnprof-scope.a
 	install -D -m 755 $(SCOPE).so $(DESTDIR)$(LIBDIR)/$(SCOPE_SONAME)
@@ -183,7 +198,7 @@ install: all ## install to $(DESTDIR)$(PREFIX): the program, and for other progr
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/bnprof README.md LICENSE $(wildcard docs/*.md)
 
 uninstall: ## remove what install put there
-	rm -rf $(DESTDIR)$(PREFIX)/bin/bnprof $(DESTDIR)$(PREFIX)/share/doc/bnprof $(DESTDIR)$(PREFIX)/include/bnprof \
+	rm -rf $(DESTDIR)$(PREFIX)/bin/bnprof $(DESTDIR)$(PREFIX)/lib/bnprof $(DESTDIR)$(PREFIX)/share/doc/bnprof $(DESTDIR)$(PREFIX)/include/bnprof \
 	    $(DESTDIR)$(LIBDIR)/libbnprof-scope.a $(DESTDIR)$(LIBDIR)/libbnprof-scope.so $(DESTDIR)$(LIBDIR)/$(SCOPE_SONAME) \
 	    $(DESTDIR)$(LIBDIR)/pkgconfig/bnprof-scope.pc
 

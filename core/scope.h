@@ -182,6 +182,10 @@ static inline struct bn_scope_event *bn_scope_ring(struct bn_scope_shared *regio
  * measure the cost of an empty scope. Call once, first thing. Idempotent. */
 void bn_scope_init(void);
 
+/* Call these on every thread that registers: `begin` before it is timed, `end` after. For a sampler that
+ * lives in the process; set before bn_scope_init. */
+void bn_scope_on_threads(void (*begin)(void), void (*end)(void));
+
 /* Register the calling thread (name at most 15 bytes) or give its slot its end time. Threads that never
  * register are not timed; scopes on them cost a branch. */
 void bn_scope_thread_begin(const char *name);

@@ -120,12 +120,22 @@ static struct bn_scope_thread *take_slot(struct bn_scope_shared *r)
     return NULL;
 }
 
+static void (*on_begin)(void), (*on_end)(void);
+
+void bn_scope_on_threads(void (*begin)(void), void (*end)(void))
+{
+    on_begin = begin;
+    on_end = end;
+}
+
 void bn_scope_thread_begin(const char *name)
 {
     struct bn_scope_shared *r = bn_scope_mapped;
 
     if (!r || bn_scope_self || bn_scope_refused)
         return;
+    if (on_begin)
+        on_begin();
     lock(r);
     struct bn_scope_thread *t = take_slot(r);
     if (t) {
@@ -155,6 +165,8 @@ void bn_scope_thread_end(void)
     atomic_store(&bn_scope_self->end_ns, bn_scope_now_ns());
     bn_scope_self = NULL;
     bn_scope_self_ring = NULL;
+    if (on_end)
+        on_end();
 }
 
 /* ---- attaching ---- */

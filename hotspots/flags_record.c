@@ -98,10 +98,27 @@ void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
         q->n_samples, worst_module(p));
 }
 
+/* CPU timers expire at the kernel's tick, and what a thread ran between two of its samples counts for the
+ * second: fewer samples than asked are no loss, but time that none stands for is. */
+static void decide_coverage(struct bn_profile *p, struct bn_flag *flag, double room)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    uint64_t sampled_ns = 0;
+
+    for (size_t i = 0; i < p->n_samples; i++)
+        sampled_ns += p->samples[i].weight_ns;
+    double value = percent(sampled_ns, bn_profile_seen_ns(q));
+    bn_flag_decide(p, flag, value + room < flag->threshold, value,
+                   "static and setuid programs, and those that clear their environment, cannot be sampled by "
+                   "timers: allow perf events, or record them by themselves",
+                   "samples stand for %.1f %% of the program's CPU time (%.1f of %.1f Hz)", value,
+                   q->achieved_hz, q->asked_hz);
+}
+
 void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
-    uint64_t seen_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0);
+    uint64_t seen_ns = bn_profile_seen_ns(q);
 
     if (!(q->asked_hz > 0) || isnan(q->achieved_hz)) {
         bn_flag_unknown(p, flag, "asked or achieved rate unknown");
@@ -111,6 +128,10 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
     /* The kernel accounts CPU time in ticks on some hosts, and the number of samples is itself a count: leave
      * room for three standard deviations before blaming the sampler. */
     double room = expected > 0 ? 300 / sqrt(expected) : 100;
+    if (bn_profile_by_timer(q)) {
+        decide_coverage(p, flag, room);
+        return;
+    }
     bn_flag_decide(
         p, flag, value + room < flag->threshold, value,
         "lower --freq, or raise kernel.perf_cpu_time_max_percent and kernel.perf_event_max_sample_rate",
@@ -121,13 +142,14 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
 void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
-    double value = q->kernel_sampled ? 0 : percent(q->system_ns, q->user_ns + q->system_ns);
+    double value = percent(q->user_ns + q->system_ns - bn_profile_seen_ns(q), q->user_ns + q->system_ns);
 
-    bn_flag_decide(p, flag, value > flag->threshold, value,
-                   "record as root, or set kernel.perf_event_paranoid to 1",
-                   q->kernel_sampled ? "the kernel was sampled (%.2f s of system time)"
-                                     : "%.2f s of system time could not be sampled",
-                   (double)q->system_ns / 1e9);
+    bn_flag_decide(
+        p, flag, value > flag->threshold, value, "record as root, or set kernel.perf_event_paranoid to 1",
+        q->kernel_sampled        ? "the kernel was sampled (%.2f s of system time)"
+        : bn_profile_by_timer(q) ? "the user code that called the kernel stands for its time (%.2f s)"
+                                 : "%.2f s of system time could not be sampled",
+        (double)q->system_ns / 1e9);
 }
 
 void bn_flag_noisy_host(struct bn_profile *p, struct bn_flag *flag)

@@ -19,7 +19,7 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
     const struct bn_profile_quality *q = &p->quality;
     struct bn_buf b = {0};
 
-    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " records; the kernel had no room for them)",
+    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " records; there was no room for them)",
                   percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
     line(f, md, "Lost", b.p);
     b.n = 0;
@@ -50,7 +50,7 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
 static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
-    uint64_t seen_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0), stand_ns = 0;
+    uint64_t seen_ns = bn_profile_seen_ns(q), stand_ns = 0;
     struct bn_buf b = {0};
 
     for (size_t i = 0; i < p->n_samples; i++)
@@ -71,6 +71,11 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
 
     if (q->kernel_sampled)
         bn_buf_puts(&b, "none: kernel code is sampled too");
+    else if (bn_profile_by_timer(q))
+        bn_buf_printf(&b,
+                      "none: the %.2f %% of the CPU time that ran in the kernel count for the user code that "
+                      "called it",
+                      percent(q->system_ns, cpu_ns));
     else
         bn_buf_printf(&b, "%.2f %% of the CPU time ran in the kernel and could not be sampled",
                       percent(q->system_ns, cpu_ns));

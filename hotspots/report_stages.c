@@ -47,7 +47,7 @@ static const char *rest_cause(const struct bn_profile *p, const struct bn_stage_
     if (rest_ns < high_ns)
         return is_edge(p, s) ? "samples also cover what runs before the first and after the last scope"
                              : "more samples than timer: the scopes' own cost";
-    if (!p->quality.kernel_sampled)
+    if (!p->quality.kernel_sampled && !bn_profile_by_timer(&p->quality))
         return "kernel time not seen";
     if (p->quality.n_lost || p->quality.n_throttled)
         return "lost samples";

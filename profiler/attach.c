@@ -143,7 +143,7 @@ static int open_thread(struct bn_attach *a, const struct bn_perf *s, int32_t tid
         if (fd < 0) {
             int why = errno;
             bn_ladder_read_host(&host);
-            return bn_ladder_refuse(err, why, s->ladder.cycles, &host);
+            return bn_ladder_refuse(err, why, s->ladder.event == BN_EVENT_CYCLES, &host);
         }
         bn_grow(&a->fds, &a->cap_fds, a->n_fds + 1, sizeof *a->fds);
         a->fds[a->n_fds++] = fd;

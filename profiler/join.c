@@ -412,7 +412,7 @@ static void settle_weights(struct join *j, uint64_t cpu_ns)
 static void settle_quality(struct join *j, uint64_t duration_ns)
 {
     struct bn_profile_quality *q = &j->p->quality;
-    uint64_t cpu_ns = q->user_ns + (q->kernel_sampled ? q->system_ns : 0);
+    uint64_t cpu_ns = bn_profile_seen_ns(q);
 
     q->partial = !j->info.has_footer;
     if (q->partial) {

@@ -65,8 +65,8 @@ static _Noreturn void become(const struct bn_launch *l, const struct bn_launch_c
     while (n < 0 && errno == EINTR);
     if (n != 1)
         _exit(127);
-    if (command->env)
-        putenv((char *)(uintptr_t)command->env);
+    for (const char *const *env = command->env; env && *env; env++)
+        putenv((char *)(uintptr_t)*env);
     if (command->keep_fd >= 0)
         fcntl(command->keep_fd, F_SETFD, 0);
     execvp(command->file, command->argv);

@@ -21,10 +21,10 @@ struct bn_launch {
 };
 
 struct bn_launch_command {
-    const char *file;  /* looked up in PATH unless it holds a '/' */
-    char *const *argv; /* NULL-terminated */
-    const char *env;   /* "NAME=value" for the program alone, or NULL */
-    int keep_fd;       /* a close-on-exec descriptor that the program inherits, or -1 */
+    const char *file;       /* looked up in PATH unless it holds a '/' */
+    char *const *argv;      /* NULL-terminated */
+    const char *const *env; /* "NAME=value" for the program alone, NULL-terminated; or NULL */
+    int keep_fd;            /* a close-on-exec descriptor that the program inherits, or -1 */
 };
 
 /* How the program ended; times and faults include the children that it waited for. */

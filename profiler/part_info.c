@@ -338,6 +338,8 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     q->n_throttled = count(root, "throttled", 0);
     q->steal_share = real(root, "steal_share");
     q->recorder_cpu_ns = count(root, "recorder_cpu_ns", 0);
+    if (text(root, "not_sampled"))
+        bn_profile_add_fact(p, "not_sampled", text(root, "not_sampled"));
     p->model.sha256 = bn_profile_str(p, text(root, "model_sha256"));
     p->limits.threads = count32(limits, "threads");
     p->limits.read_bytes_per_s = real(limits, "read_bytes_per_s");

@@ -154,7 +154,7 @@ struct bn_kernel_use {
 
 /* The record's own quality. Shares are 0 … 1. */
 struct bn_profile_quality {
-    const char *event;      /* "cpu-clock", "cycles" */
+    const char *event;      /* "cpu-clock", "cycles", "timer" */
     const char *ladder;     /* the step of the permission ladder, one sentence: what was opened, as whom, what
                                that excludes */
     const char *call_graph; /* "dwarf", "fp" */
@@ -180,6 +180,19 @@ struct bn_profile_quality {
     bool partial;        /* recovered from an unfinished recording */
     char grade;          /* 'A' … 'D', 0 = not yet computed */
 };
+
+/* CPU timers count time in the kernel for the user code that called it: nothing is missing, although no
+ * kernel code shows. */
+static inline bool bn_profile_by_timer(const struct bn_profile_quality *q)
+{
+    return q->event && q->event[0] == 't'; /* "timer" */
+}
+
+/* The program's CPU time that samples stand for. */
+static inline uint64_t bn_profile_seen_ns(const struct bn_profile_quality *q)
+{
+    return q->user_ns + (q->kernel_sampled || bn_profile_by_timer(q) ? q->system_ns : 0);
+}
 
 struct bn_profile_limits {
     uint32_t threads;

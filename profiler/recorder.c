@@ -3,7 +3,9 @@
  * program that it measures, so it sleeps as long as the rings allow. */
 #include "profiler/recorder.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "profiler/intake.h"
+#include "profiler/preloadable.h"
 #include "profiler/raw.h"
 #include "profiler/recorder_json.h"
 #include "profiler/scope_reader.h"
@@ -35,6 +38,8 @@ struct recording {
     struct bn_err no_scopes;       /* why, or empty */
     struct bn_raw_writer writer;
     struct bn_intake intake;
+    char *env[4];   /* of the program, NULL-terminated */
+    int library_fd; /* -1 = not needed */
     struct bn_ring **rings;
     struct pollfd *polls;
     bool told;
@@ -122,6 +127,18 @@ static void write_snapshot(struct recording *rec)
     rec->snapshot_ns = bn_now_ns();
 }
 
+/* Line by line, to the user. */
+static void tell(const struct recording *rec, const struct bn_buf *notes)
+{
+    const char *end;
+
+    for (const char *line = notes->p; line && (end = strchr(line, '\n')); line = end + 1) {
+        char *text = bn_xasprintf("%.*s", (int)(end - line), line);
+        rec->o->note(rec->o->ctx, text);
+        free(text);
+    }
+}
+
 /* Once, when the engine has loaded its model. */
 static void hear_engine(struct recording *rec)
 {
@@ -131,6 +148,7 @@ static void hear_engine(struct recording *rec)
     if (!info)
         return;
     rec->told = true;
+    tell(rec, &rec->sampler.notes);
     char *path = rec->o->told(rec->o->ctx, info);
     if (path && !rec->writer.failed) {
         free(rec->writer.path);
@@ -188,18 +206,55 @@ static struct bn_launch_end run_program(struct recording *rec)
 
 /* ---- before and after ---- */
 
+static void add_env(struct recording *rec, char *text)
+{
+    size_t n = 0;
+
+    while (rec->env[n])
+        n++;
+    assert(n + 1 < BN_COUNT(rec->env));
+    rec->env[n] = text;
+}
+
 /* Every program gets a region; only the engine cannot be recorded without. */
 static int offer_scopes(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
 {
-    static char env[40];
-
     if (bn_scope_reader_create(&rec->scopes, BN_SCOPE_RING_EVENTS, err) != 0) {
         rec->no_scopes = *err;
         return rec->o->engine ? -1 : 0;
     }
-    snprintf(env, sizeof env, "BNPROF_SCOPE_FD=%d", rec->scopes.fd);
-    command->env = env;
+    add_env(rec, bn_xasprintf("BNPROF_SCOPE_FD=%d", rec->scopes.fd));
     command->keep_fd = rec->scopes.fd;
+    return 0;
+}
+
+/* The loader takes blanks and colons for separators; there is another name for the same file. */
+static char *name_for_loader(struct recording *rec, const char *library)
+{
+    if (!strpbrk(library, " :"))
+        return bn_xstrdup(library);
+    rec->library_fd = open(library, O_RDONLY | O_CLOEXEC);
+    return bn_xasprintf("/proc/%d/fd/%d", (int)getpid(), rec->library_fd);
+}
+
+/* The engine has the timers in itself; another program gets them from a library loaded before its own. */
+static int bring_timers(struct recording *rec, struct bn_err *err)
+{
+    const char *before = getenv("LD_PRELOAD");
+
+    add_env(rec, bn_timer_environment(rec->sampler.timer));
+    if (rec->o->engine)
+        return 0;
+    if (bn_preloadable(rec->o->file, err) != 0)
+        return -1;
+    char *library = bn_preload_library(err);
+    if (!library)
+        return -1;
+    char *name = name_for_loader(rec, library);
+    add_env(rec, before && *before ? bn_xasprintf("LD_PRELOAD=%s:%s", name, before)
+                                   : bn_xasprintf("LD_PRELOAD=%s", name));
+    free(name);
+    free(library);
     return 0;
 }
 
@@ -209,17 +264,13 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
 
     if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
         return -1;
-    *command = (struct bn_launch_command){.file = o->file, .argv = o->argv, .keep_fd = -1};
-    if (offer_scopes(rec, command, err) != 0)
+    *command = (struct bn_launch_command){
+        .file = o->file, .argv = o->argv, .env = (const char *const *)rec->env, .keep_fd = -1};
+    if (offer_scopes(rec, command, err) != 0 || bn_perf_choose(&rec->sampler, &o->sampler, 0, err) != 0 ||
+        (rec->sampler.timer && bring_timers(rec, err) != 0) ||
+        bn_launch_start(&rec->launch, command, err) != 0 ||
+        bn_perf_start(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
         return -1;
-    if (bn_launch_start(&rec->launch, command, err) != 0 ||
-        bn_perf_open(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
-        return -1;
-    for (char *line = rec->sampler.notes.p, *end; line && *line; line = end + 1) {
-        end = strchr(line, '\n');
-        *end = '\0';
-        o->note(o->ctx, line);
-    }
     size_t n = rec->sampler.n_rings;
     rec->rings = bn_xcalloc(n, sizeof(struct bn_ring *));
     rec->polls = bn_xcalloc(n + 1, sizeof *rec->polls);
@@ -231,7 +282,7 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
     rec->wait_ms = o->engine ? WAIT_FIRST_MS : WAIT_MS;
     const struct perf_event_attr *attr = &rec->sampler.ladder.attr;
     bn_intake_begin(&rec->intake, &(struct bn_record_format){attr->sample_type, attr->sample_regs_user},
-                    o->sampler.ladder.frame_pointers);
+                    rec->sampler.frame_pointers);
     return 0;
 }
 
@@ -275,7 +326,7 @@ static void write_header(struct recording *rec)
                                     .engine = o->engine,
                                     .pid = rec->launch.pid,
                                     .sampler = &rec->sampler,
-                                    .frame_pointers = o->sampler.ladder.frame_pointers};
+                                    .frame_pointers = rec->sampler.frame_pointers};
     cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
 
     if (rec->no_scopes.msg[0])
@@ -345,6 +396,8 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     uint64_t cpu_ns = own_cpu_ns();
     if (bn_launch_release(&rec->launch, &command, err) != 0)
         return -1;
+    if (!rec->o->engine) /* what does not start has one thing to say; the engine is heard of later */
+        tell(rec, &rec->sampler.notes);
     foot.end = run_program(rec);
     foot.duration_ns = bn_now_ns() - rec->t0_ns;
     foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
@@ -354,7 +407,13 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     one_round(rec, true);
     bn_intake_write_totals(&rec->intake, &rec->writer);
     settle_loss(rec, &foot);
+    struct bn_buf gaps = {0};
+    if (rec->sampler.timer)
+        bn_timer_shortcomings(rec->sampler.timer, &gaps);
+    tell(rec, &gaps);
+    foot.not_sampled = gaps.p;
     close_file(rec, &foot);
+    bn_buf_free(&gaps);
     *result = (struct bn_recorder_result){
         .ran = true,
         .exit_status = foot.end.exit_status,
@@ -371,7 +430,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
 
 int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *result, struct bn_err *err)
 {
-    struct recording rec = {.o = o, .writer.fd = -1};
+    struct recording rec = {.o = o, .writer.fd = -1, .library_fd = -1};
 
     rec.launch = (struct bn_launch){.pid = -1, .pidfd = -1, .go_fd = -1, .error_fd = -1};
     *result = (struct bn_recorder_result){0};
@@ -379,6 +438,10 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
     bn_intake_end(&rec.intake);
     free(rec.rings);
     free(rec.polls);
+    for (size_t i = 0; i < BN_COUNT(rec.env); i++)
+        free(rec.env[i]);
+    if (rec.library_fd >= 0)
+        close(rec.library_fd);
     bn_perf_close(&rec.sampler);
     bn_scope_reader_close(&rec.scopes);
     bn_launch_close(&rec.launch);

@@ -54,7 +54,7 @@ char *bn_recorder_header(const struct bn_recorder_head *head, cJSON *facts)
     cJSON_AddStringToObject(root, "command", head->command);
     cJSON_AddBoolToObject(root, "engine", head->engine);
     cJSON_AddNumberToObject(root, "pid", head->pid);
-    cJSON_AddStringToObject(root, "event", s->ladder.cycles ? "cycles" : "cpu-clock");
+    cJSON_AddStringToObject(root, "event", bn_ladder_event_name(s->ladder.event));
     cJSON_AddNumberToObject(root, "asked_hz", s->rate_hz);
     cJSON_AddNumberToObject(root, "period_ns", attr->freq ? 0 : (double)attr->sample_period);
     cJSON_AddStringToObject(root, "call_graph", head->frame_pointers ? "fp" : "dwarf");
@@ -86,6 +86,8 @@ char *bn_recorder_footer(const struct bn_recorder_foot *foot)
     cJSON_AddNumberToObject(root, "recorder_cpu_ns", (double)foot->recorder_cpu_ns);
     cJSON_AddItemToObject(root, "model_sha256",
                           c->model_sha256[0] ? cJSON_CreateString(c->model_sha256) : cJSON_CreateNull());
+    if (foot->not_sampled)
+        cJSON_AddStringToObject(root, "not_sampled", foot->not_sampled);
     cJSON *limits = cJSON_CreateNull();
     if (c->limit_threads) {
         cJSON_Delete(limits);

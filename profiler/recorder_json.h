@@ -20,6 +20,7 @@ struct bn_recorder_foot {
     uint64_t duration_ns, recorder_cpu_ns, lost, throttled;
     double steal_share; /* negative = unknown */
     struct bn_recorder_closing closing;
+    const char *not_sampled; /* what the source could not reach, in words; NULL = nothing */
 };
 
 /* The fingerprint as [[key, value], …]; the caller owns it. */

@@ -121,7 +121,7 @@ static int fit_rings(struct bn_perf *s, pid_t pid, const struct bn_ladder_option
         close_rings(s);
         if (!mapping) {
             bn_ladder_read_host(&host);
-            return bn_ladder_refuse(err, why, s->ladder.cycles, &host);
+            return bn_ladder_refuse(err, why, s->ladder.event == BN_EVENT_CYCLES, &host);
         }
         if ((why != EPERM && why != ENOMEM) || s->ring_bytes / 2 < min_bytes ||
             s->ring_bytes / 2 < 2 * record_bytes(o))
@@ -139,35 +139,83 @@ static int fit_rings(struct bn_perf *s, pid_t pid, const struct bn_ladder_option
     return 0;
 }
 
-int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
+static int choose_timer(struct bn_perf *s, const struct bn_perf_options *o, struct bn_err *err)
+{
+    const struct bn_timer_options timer = {.rate_hz = o->ladder.rate_hz,
+                                           .stack_dump_bytes = o->ladder.stack_dump_bytes,
+                                           .ring_bytes = o->ring_bytes};
+
+    s->timer = bn_xcalloc(1, sizeof *s->timer);
+    if (bn_timer_open(s->timer, &timer, err) != 0)
+        return -1;
+    if (o->ladder.frame_pointers)
+        bn_buf_puts(&s->notes,
+                    "--call-graph fp needs the kernel: CPU timers copy the stack, as with dwarf\n");
+    if (s->timer->notes.n)
+        bn_buf_puts(&s->notes, s->timer->notes.p);
+    s->rate_hz = s->timer->rate_hz;
+    s->ring_bytes = s->timer->ring_bytes;
+    s->frame_pointers = false;
+    s->ladder.attr.sample_period = s->timer->interval_ns;
+    s->ladder.attr.sample_stack_user = s->timer->region->stack_dump_bytes;
+    s->rings = bn_xcalloc(1, sizeof *s->rings);
+    s->rings[0].fd = -1;
+    s->n_rings = 1;
+    return 0;
+}
+
+int bn_perf_choose(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
 {
     struct bn_ladder_options ladder = o->ladder;
     struct bn_ladder_host host;
 
-    *s = (struct bn_perf){0};
+    *s = (struct bn_perf){.frame_pointers = o->ladder.frame_pointers};
     bn_ladder_read_host(&host);
-    if (host.max_rate_hz && ladder.rate_hz > host.max_rate_hz) {
-        bn_buf_printf(&s->notes, "%u Hz lowered to %u Hz, this machine's kernel.perf_event_max_sample_rate\n",
-                      ladder.rate_hz, host.max_rate_hz);
+    if (host.max_rate_hz && ladder.rate_hz > host.max_rate_hz)
         ladder.rate_hz = host.max_rate_hz;
-    }
+    if (bn_ladder_choose(&s->ladder, &ladder, pid, err) != 0)
+        return -1;
+    bn_buf_puts(&s->notes, s->ladder.steps);
+    if (s->ladder.event == BN_EVENT_TIMER)
+        return choose_timer(s, o, err);
+    if (ladder.rate_hz != o->ladder.rate_hz)
+        bn_buf_printf(&s->notes, "%u Hz lowered to %u Hz, this machine's kernel.perf_event_max_sample_rate\n",
+                      o->ladder.rate_hz, ladder.rate_hz);
     s->rate_hz = ladder.rate_hz;
     s->ring_bytes = o->ring_bytes ? o->ring_bytes : default_ring_bytes(&ladder);
-    if (bn_ladder_choose(&s->ladder, &ladder, pid, err) != 0 || fit_rings(s, pid, &ladder, err) != 0) {
-        bn_perf_close(s);
-        return -1;
-    }
     return 0;
+}
+
+int bn_perf_start(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
+{
+    return s->timer ? 0 : fit_rings(s, pid, &o->ladder, err);
+}
+
+int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
+{
+    if (bn_perf_choose(s, o, pid, err) == 0 && bn_perf_start(s, o, pid, err) == 0)
+        return 0;
+    bn_perf_close(s);
+    return -1;
 }
 
 void bn_perf_stop(struct bn_perf *s)
 {
+    if (s->timer) {
+        bn_timer_stop(s->timer);
+        return;
+    }
     for (size_t i = 0; i < s->n_rings; i++)
         ioctl(s->rings[i].fd, PERF_EVENT_IOC_DISABLE, 0);
 }
 
 void bn_perf_close(struct bn_perf *s)
 {
+    if (s->timer) {
+        bn_timer_close(s->timer);
+        free(s->timer);
+        s->n_rings = 0;
+    }
     close_rings(s);
     free(s->rings);
     bn_buf_free(&s->notes);
@@ -178,6 +226,8 @@ uint64_t bn_perf_lost(const struct bn_perf *s)
 {
     uint64_t counted = 0, values[2];
 
+    if (s->timer)
+        return bn_timer_lost(s->timer);
     for (size_t i = 0; i < s->n_rings && s->ladder.attr.read_format == PERF_FORMAT_LOST; i++)
         if (read(s->rings[i].fd, values, sizeof values) == (ssize_t)sizeof values)
             counted += values[1];
@@ -188,6 +238,12 @@ uint64_t bn_perf_lost(const struct bn_perf *s)
 
 void bn_perf_see(struct bn_perf *s)
 {
+    if (s->timer) {
+        s->timer->ring.at = s->rings[0].ring.at; /* what the reader has taken */
+        bn_timer_see(s->timer);
+        s->rings[0].ring = s->timer->ring;
+        return;
+    }
     for (size_t i = 0; i < s->n_rings; i++) {
         struct perf_event_mmap_page *control = s->rings[i].map;
         s->rings[i].ring.end = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE);
@@ -196,7 +252,7 @@ void bn_perf_see(struct bn_perf *s)
 
 void bn_perf_release(struct bn_perf *s)
 {
-    for (size_t i = 0; i < s->n_rings; i++) {
+    for (size_t i = 0; i < s->n_rings && !s->timer; i++) {
         struct perf_event_mmap_page *control = s->rings[i].map;
         __atomic_store_n(&control->data_tail, s->rings[i].ring.at, __ATOMIC_RELEASE);
     }
@@ -206,6 +262,8 @@ double bn_perf_fill(const struct bn_perf *s)
 {
     double fullest = 0;
 
+    if (s->timer)
+        return bn_timer_fill(s->timer);
     for (size_t i = 0; i < s->n_rings; i++) {
         const struct perf_event_mmap_page *control = s->rings[i].map;
         uint64_t waiting = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE) - control->data_tail;

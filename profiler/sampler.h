@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * perf_event rings, one for each CPU, opened on a held child. */
+ * perf_event rings, one for each CPU, opened on a held child; or one ring with what CPU timers inside the
+ * program deliver. */
 #ifndef PROFILER_SAMPLER_H
 #define PROFILER_SAMPLER_H
 
 #include "core/base.h"
 #include "profiler/ladder.h"
 #include "profiler/ring.h"
+#include "profiler/timer.h"
 
 struct bn_perf_options {
     struct bn_ladder_options ladder;
@@ -27,10 +29,19 @@ struct bn_perf {
     struct bn_buf notes; /* lines about what was lowered, for the user */
     struct bn_perf_ring *rings;
     size_t n_rings;
+    bool frame_pointers;    /* the kernel walks the stack; never with timers */
+    struct bn_timer *timer; /* BN_EVENT_TIMER: one ring without a descriptor, fd -1; else NULL */
 };
 
-/* Open the event on every CPU for `pid` (held before its exec) with a ring each. The rings shrink until they
- * fit the quota for locked memory. On failure *err says why and what to set; nothing stays open. */
+/* Find the step of the ladder for `pid` (0: for a child of ours to come), and prepare what the program must
+ * be started with. *err on failure. */
+int bn_perf_choose(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err);
+
+/* Open what was chosen for `pid`. The rings shrink until they fit the quota for locked memory. On failure
+ * *err says why and what to set. */
+int bn_perf_start(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err);
+
+/* Both for a program that is held before its exec. On failure nothing stays open. */
 int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err);
 
 /* Look how far the kernel has written: what it has up to now can be read with bn_rings_next. */

@@ -9,6 +9,7 @@
 
 #include "core/prompts.h"
 #include "core/scope.h"
+#include "profiler/timer_inside.h"
 #include "tools/cmds.h"
 #include "tools/engine.h"
 #include "tools/run_options.h"
@@ -405,6 +406,13 @@ static void shut_down(struct run *r)
     bn_engine_close(&r->engine);
 }
 
+/* Where perf events are refused the recorder has samples taken from within. */
+static void sample_thread(void)
+{
+    if (bn_timer_attach())
+        bn_timer_thread_begin((int)getpid());
+}
+
 int cmd_run(int argc, char **argv)
 {
     static struct run run; /* zero: every close accepts that */
@@ -412,6 +420,7 @@ int cmd_run(int argc, char **argv)
     struct bn_err err;
     bool listed = false;
 
+    bn_scope_on_threads(sample_thread, bn_timer_thread_end);
     bn_scope_init();
     int status = start(r, argc, argv, &listed);
     if (status == BN_EXIT_DONE && !listed) {

@@ -20,7 +20,7 @@ static const struct argp_option table[] = {
     {"freq", KEY_FREQ, "HZ", 0,
      "samples per second of CPU time (default 999); max: as many as the kernel allows", 0},
     {"event", KEY_EVENT, "NAME", 0,
-     "auto, cycles or cpu-clock (default auto: cycles where the machine counts them)", 0},
+     "cycles, cpu-clock, timer, or auto (default): the first of them that works here", 0},
     {"call-graph", KEY_CALL_GRAPH, "MODE", 0,
      "dwarf[,BYTES]: unwind a copy of the stack (default); fp: let the kernel follow frame pointers", 0},
     {0, KEY_GRAPH, 0, 0, "the same as --call-graph dwarf", 0},
@@ -69,15 +69,12 @@ static void parse_call_graph(struct argp_state *state, struct bn_record_options 
 
 static void parse_event(struct argp_state *state, struct bn_record_options *o, const char *text)
 {
-    static const char *const names[] = {
-        [BN_EVENT_AUTO] = "auto", [BN_EVENT_CYCLES] = "cycles", [BN_EVENT_CPU_CLOCK] = "cpu-clock"};
-
-    for (size_t i = 0; i < BN_COUNT(names); i++)
-        if (strcmp(text, names[i]) == 0) {
-            o->ladder.event = (enum bn_ladder_event)i;
+    for (enum bn_ladder_event event = BN_EVENT_AUTO; event <= BN_EVENT_TIMER; event++)
+        if (strcmp(text, bn_ladder_event_name(event)) == 0) {
+            o->ladder.event = event;
             return;
         }
-    argp_error(state, "--event '%s': expected auto, cycles or cpu-clock", text);
+    argp_error(state, "--event '%s': expected auto, cycles, cpu-clock or timer", text);
 }
 
 static error_t parse_one(int key, char *arg, struct argp_state *state)

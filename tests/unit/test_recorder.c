@@ -26,7 +26,7 @@ static int set_up(void **state)
 {
     const char *build = getenv("BUILD");
     struct bn_ladder ladder;
-    struct bn_ladder_options options = {.rate_hz = 99, .stack_dump_bytes = 4096};
+    struct bn_ladder_options options = {.event = BN_EVENT_CPU_CLOCK, .rate_hz = 99, .stack_dump_bytes = 4096};
     struct bn_err err;
 
     (void)state;

@@ -31,7 +31,7 @@ static int find_programs(void **state)
 {
     const char *build = getenv("BUILD");
     struct bn_ladder ladder;
-    struct bn_ladder_options options = {.rate_hz = 99, .stack_dump_bytes = 4096};
+    struct bn_ladder_options options = {.event = BN_EVENT_CPU_CLOCK, .rate_hz = 99, .stack_dump_bytes = 4096};
     struct bn_err err;
 
     (void)state;
@@ -383,8 +383,10 @@ static void test_blocked_by_seccomp(void **state)
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
             prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
             _exit(77);
-        bool good = bn_ladder_choose(&ladder, &o, 0, &err) == -1 && strstr(err.msg, "seccomp active") &&
-                    strstr(err.msg, "Operation not permitted");
+        bool good = bn_ladder_choose(&ladder, &o, 0, &err) == 0 && ladder.event == BN_EVENT_TIMER &&
+                    strstr(ladder.steps, "seccomp active") && strstr(ladder.steps, "Operation not permitted");
+        o.event = BN_EVENT_CPU_CLOCK;
+        good = good && bn_ladder_choose(&ladder, &o, 0, &err) == -1 && strstr(err.msg, "seccomp active");
         _exit(good ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);

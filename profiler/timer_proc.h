@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ * What the recorder knows of the mappings of programs that sample themselves, and what /proc tells it when
+ * the programs cannot (dlopen, a JIT's code). */
+#ifndef PROFILER_TIMER_PROC_H
+#define PROFILER_TIMER_PROC_H
+
+#include "profiler/timer.h"
+
+/* The known mapping that holds the address, NULL = none. */
+const struct bn_mapping *bn_timer_known_at(const struct bn_process *process, uint64_t address);
+
+/* Is exactly this range of this file known? path has n bytes. */
+bool bn_timer_knows(const struct bn_timer *t, const struct bn_process *process, const uint64_t range[3],
+                    const char *path, size_t n);
+
+/* Read the mappings of the processes for which there is a reason to; append what is new and what is gone as
+ * records, stamped with a time at which that can have come about. Returns how many. */
+uint32_t bn_timer_read_maps(struct bn_timer *t, struct bn_buf *out);
+
+#endif
