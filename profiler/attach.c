@@ -45,7 +45,7 @@ static char *read_proc(pid_t pid, const char *name, size_t *n)
 }
 
 /* CPU times and faults by proc(5); fields are counted behind the name, which can hold anything. */
-static bool read_usage(pid_t pid, struct bn_launch_end *usage)
+bool bn_attach_usage(pid_t pid, struct bn_launch_end *usage)
 {
     enum { MINFLT = 10, MAJFLT = 12, UTIME = 14, STIME = 15, LAST = STIME, STATE = 3 };
     char *text = read_proc(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
@@ -80,7 +80,18 @@ int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct
                           (int)pid, leader);
     if (pid == getpid())
         return bn_err_set(err, "-p %d: this is bnprof itself", (int)pid);
-    if (!read_usage(pid, &a->begin))
+    char *maps = bn_xasprintf("/proc/%d/maps", (int)pid);
+    FILE *f = fopen(maps, "re");
+    int why = errno;
+    free(maps);
+    if (!f || fgetc(f) == EOF)
+        why = f ? ferror(f) ? errno : 0 : why;
+    if (f)
+        fclose(f);
+    if (why == EACCES || why == EPERM)
+        return bn_err_set(
+            err, "-p %d: the process belongs to another user: record it as that user or as root", (int)pid);
+    if (!bn_attach_usage(pid, &a->begin))
         return bn_err_set(err, "-p %d: the process has ended", (int)pid);
     a->now = a->begin;
     a->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -254,7 +265,7 @@ bool bn_attach_ended(struct bn_attach *a)
 
     if (a->pidfd >= 0 && poll(&wait, 1, 0) > 0)
         return true;
-    return !read_usage(a->pid, &a->now);
+    return !bn_attach_usage(a->pid, &a->now);
 }
 
 struct bn_launch_end bn_attach_end(const struct bn_attach *a)

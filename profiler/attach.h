@@ -34,6 +34,9 @@ void bn_attach_tell(const struct bn_attach *a, struct bn_intake *in);
 /* Has the process ended? Notes its CPU time and faults as long as it has not. */
 bool bn_attach_ended(struct bn_attach *a);
 
+/* CPU times and faults of a process up to now; false = it is gone. */
+bool bn_attach_usage(pid_t pid, struct bn_launch_end *usage);
+
 /* What it used since bn_attach_begin, as far as it was seen; exit status 0. */
 struct bn_launch_end bn_attach_end(const struct bn_attach *a);
 

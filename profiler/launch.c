@@ -17,6 +17,18 @@ static const int taken_signals[BN_LAUNCH_SIGNALS] = {SIGINT,  SIGQUIT, SIGPIPE, 
 enum { FIRST_DEFAULT = 4, FIRST_FORWARDED = 5 };
 
 static volatile sig_atomic_t forward_to; /* the program's pid, 0 = nobody */
+static volatile sig_atomic_t n_interrupts;
+
+static void count_interrupt(int sig)
+{
+    (void)sig;
+    n_interrupts++;
+}
+
+int bn_launch_interrupts(void)
+{
+    return n_interrupts;
+}
 
 static void forward(int sig)
 {
@@ -36,11 +48,23 @@ static void take_signals(struct bn_launch *l)
             action = (struct sigaction){.sa_handler = forward, .sa_flags = SA_RESTART};
         else if (i >= FIRST_DEFAULT)
             action.sa_handler = SIG_DFL;
+        else if (taken_signals[i] == SIGINT)
+            action.sa_handler = count_interrupt; /* no SA_RESTART: a wait ends */
         sigaction(taken_signals[i], NULL, &l->before[i]);
         if (i < FIRST_FORWARDED || l->before[i].sa_handler != SIG_IGN)
             sigaction(taken_signals[i], &action, NULL);
     }
     l->signals_taken = true;
+    n_interrupts = 0;
+}
+
+void bn_launch_take_interrupts(struct bn_launch *l)
+{
+    struct sigaction action = {.sa_handler = count_interrupt};
+
+    take_signals(l);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
 }
 
 static void give_back(struct bn_launch *l, int from)

@@ -35,10 +35,10 @@ struct bn_launch_end {
 };
 
 /* Fork a child that waits before its exec; stdin, stdout and stderr are left alone. From here to
- * bn_launch_close SIGINT and SIGQUIT are ignored (the terminal sends them to the program too, and we wait for
- * its end), SIGTERM and SIGHUP are forwarded to the program, SIGPIPE and SIGXFSZ are ignored (a write says
- * so); the program itself starts with the dispositions that we had. One launch at a time in a process. The
- * strings are used before this returns, by the child's copy after. */
+ * bn_launch_close SIGINT is counted and SIGQUIT ignored (the terminal sends them to the program too, and we
+ * wait for its end), SIGTERM and SIGHUP are forwarded to the program, SIGPIPE and SIGXFSZ are ignored (a
+ * write says so); the program itself starts with the dispositions that we had. One launch at a time in a
+ * process. The strings are used before this returns, by the child's copy after. */
 int bn_launch_start(struct bn_launch *l, const struct bn_launch_command *command, struct bn_err *err);
 
 /* Let it exec. -1 if that fails ("nosuch: No such file or directory"); the child is then gone already. */
@@ -46,6 +46,12 @@ int bn_launch_release(struct bn_launch *l, const struct bn_launch_command *comma
 
 /* Has the program ended? Never waits. True once, with *end filled. */
 bool bn_launch_ended(struct bn_launch *l, struct bn_launch_end *end);
+
+/* Without a launch: take SIGINT, SIGTERM and SIGHUP as the wish to end. bn_launch_close gives them back. */
+void bn_launch_take_interrupts(struct bn_launch *l);
+
+/* How often SIGINT has come since the launch, or, without one, any of these. */
+int bn_launch_interrupts(void);
 
 /* Give SIGTERM and SIGHUP back their meaning: the program is gone, forwarding would reach nobody. */
 void bn_launch_stop_forwarding(struct bn_launch *l);

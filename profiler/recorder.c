@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "profiler/attach.h"
 #include "profiler/intake.h"
 #include "profiler/preloadable.h"
 #include "profiler/raw.h"
@@ -33,6 +34,7 @@ static const double fill_high = 0.4, fill_low = 0.2;
 struct recording {
     const struct bn_recorder_options *o;
     struct bn_launch launch;
+    struct bn_attach attach; /* pid 0 = the program was launched */
     struct bn_perf sampler;
     struct bn_scope_reader scopes; /* region NULL = there are none */
     struct bn_err no_scopes;       /* why, or empty */
@@ -177,14 +179,46 @@ static void housekeeping(struct recording *rec)
     }
 }
 
-/* Until the program has ended. After a failed write (full disk) only its end is waited for. */
-static struct bn_launch_end run_program(struct recording *rec)
+/* Is there nothing more to wait for? *left: the program goes on. */
+static bool is_over(struct recording *rec, struct bn_launch_end *end, bool *left)
 {
-    struct bn_launch_end end;
+    double s = (double)(bn_now_ns() - rec->t0_ns) / 1e9;
+
+    if (rec->attach.pid) {
+        bool gone = bn_attach_ended(&rec->attach);
+        *end = bn_attach_end(&rec->attach);
+        *left = !gone;
+        return gone || bn_launch_interrupts() > 0 || (rec->o->seconds > 0 && s >= rec->o->seconds);
+    }
+    *left = false;
+    if (bn_launch_ended(&rec->launch, end))
+        return true;
+    *left = bn_launch_interrupts() > 1;
+    if (*left)
+        bn_attach_usage(rec->launch.pid, end);
+    return *left;
+}
+
+/* How long to sleep: not beyond the asked end. */
+static int wait_ms(const struct recording *rec)
+{
+    double left_ms = rec->o->seconds * 1e3 - (double)(bn_now_ns() - rec->t0_ns) / 1e6;
+
+    if (!rec->attach.pid || rec->o->seconds <= 0 || left_ms > rec->wait_ms)
+        return rec->wait_ms;
+    return left_ms > 0 ? (int)left_ms + 1 : 0;
+}
+
+/* Until the program has ended. After a failed write (full disk) only its end is waited for. */
+static struct bn_launch_end run_program(struct recording *rec, bool *left)
+{
+    struct bn_launch_end end = {0};
     nfds_t n_polls = rec->sampler.n_rings + 1;
     bool stopped = false;
 
-    while (!bn_launch_ended(&rec->launch, &end)) {
+    while (!is_over(rec, &end, left)) {
+        if (rec->writer.failed && rec->attach.pid)
+            break; /* nobody waits for this program's end */
         if (rec->writer.failed && !stopped) {
             bn_perf_stop(&rec->sampler);
             stopped = true;
@@ -192,7 +226,7 @@ static struct bn_launch_end run_program(struct recording *rec)
         if (stopped)
             poll(rec->polls, 1, WAIT_MS);
         else
-            poll(rec->polls, n_polls, rec->wait_ms);
+            poll(rec->polls, n_polls, wait_ms(rec));
         for (nfds_t i = 1; i < n_polls; i++)
             if (rec->polls[i].revents & (POLLHUP | POLLERR))
                 rec->polls[i].fd = -1; /* nobody left who could fill it */
@@ -258,12 +292,22 @@ static int bring_timers(struct recording *rec, struct bn_err *err)
     return 0;
 }
 
-static int start(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
+static int start_attached(struct recording *rec, struct bn_err *err)
+{
+    struct bn_perf_options o = rec->o->sampler;
+
+    o.ladder.attach = true;
+    if (bn_attach_begin(&rec->attach, rec->o->attach_pid, NULL, err) != 0 ||
+        bn_perf_open(&rec->sampler, &o, rec->attach.pid, err) != 0 ||
+        bn_attach_threads(&rec->attach, &rec->sampler, err) != 0)
+        return -1;
+    return 0;
+}
+
+static int start_launched(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
 {
     const struct bn_recorder_options *o = rec->o;
 
-    if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
-        return -1;
     *command = (struct bn_launch_command){
         .file = o->file, .argv = o->argv, .env = (const char *const *)rec->env, .keep_fd = -1};
     if (offer_scopes(rec, command, err) != 0 || bn_perf_choose(&rec->sampler, &o->sampler, 0, err) != 0 ||
@@ -271,10 +315,22 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
         bn_launch_start(&rec->launch, command, err) != 0 ||
         bn_perf_start(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
         return -1;
+    return 0;
+}
+
+static int start(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
+{
+    const struct bn_recorder_options *o = rec->o;
+
+    if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
+        return -1;
+    if ((o->attach_pid ? start_attached(rec, err) : start_launched(rec, command, err)) != 0)
+        return -1;
     size_t n = rec->sampler.n_rings;
     rec->rings = bn_xcalloc(n, sizeof(struct bn_ring *));
     rec->polls = bn_xcalloc(n + 1, sizeof *rec->polls);
-    rec->polls[0] = (struct pollfd){.fd = rec->launch.pidfd, .events = POLLIN};
+    rec->polls[0] =
+        (struct pollfd){.fd = o->attach_pid ? rec->attach.pidfd : rec->launch.pidfd, .events = POLLIN};
     for (size_t i = 0; i < n; i++) {
         rec->rings[i] = &rec->sampler.rings[i].ring;
         rec->polls[i + 1] = (struct pollfd){.fd = rec->sampler.rings[i].fd, .events = POLLIN};
@@ -324,7 +380,7 @@ static void write_header(struct recording *rec)
                                     .started = o->started,
                                     .command = o->command,
                                     .engine = o->engine,
-                                    .pid = rec->launch.pid,
+                                    .pid = o->attach_pid ? o->attach_pid : rec->launch.pid,
                                     .sampler = &rec->sampler,
                                     .frame_pointers = rec->sampler.frame_pointers};
     cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
@@ -332,6 +388,11 @@ static void write_header(struct recording *rec)
     if (rec->no_scopes.msg[0])
         cJSON_AddItemToArray(facts,
                              cJSON_CreateStringArray((const char *[]){"scopes", rec->no_scopes.msg}, 2));
+    if (o->attach_pid) {
+        char text[32];
+        snprintf(text, sizeof text, "process %d", (int)o->attach_pid);
+        cJSON_AddItemToArray(facts, cJSON_CreateStringArray((const char *[]){"attached", text}, 2));
+    }
     rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = rec->totals_ns = bn_now_ns();
     rec->intake.start_ns = rec->t0_ns;
     head.t0_ns = rec->t0_ns;
@@ -339,6 +400,8 @@ static void write_header(struct recording *rec)
     bn_raw_append(&rec->writer, BN_RAW_HEADER, text, strlen(text), NULL, 0);
     free(text);
     write_vdso(rec);
+    if (rec->attach.pid)
+        bn_attach_tell(&rec->attach, &rec->intake);
 }
 
 static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
@@ -388,17 +451,20 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     struct bn_launch_command command;
     struct bn_recorder_foot foot = {0};
     struct bn_recorder_ticks before, after;
+    bool left;
 
     if (start(rec, &command, err) != 0)
         return -1;
     write_header(rec);
     bool ticks = bn_recorder_ticks(&before);
     uint64_t cpu_ns = own_cpu_ns();
-    if (bn_launch_release(&rec->launch, &command, err) != 0)
+    if (rec->attach.pid)
+        bn_launch_take_interrupts(&rec->launch);
+    else if (bn_launch_release(&rec->launch, &command, err) != 0)
         return -1;
     if (!rec->o->engine) /* what does not start has one thing to say; the engine is heard of later */
         tell(rec, &rec->sampler.notes);
-    foot.end = run_program(rec);
+    foot.end = run_program(rec, &left);
     foot.duration_ns = bn_now_ns() - rec->t0_ns;
     foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
     foot.steal_share = ticks && bn_recorder_ticks(&after) ? bn_recorder_steal(&before, &after) : -1;
@@ -416,6 +482,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     bn_buf_free(&gaps);
     *result = (struct bn_recorder_result){
         .ran = true,
+        .left = left,
         .exit_status = foot.end.exit_status,
         .generated = rec->o->engine && has_generated(rec),
         .n_samples = rec->intake.n_total,
@@ -444,6 +511,7 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
         close(rec.library_fd);
     bn_perf_close(&rec.sampler);
     bn_scope_reader_close(&rec.scopes);
+    bn_attach_close(&rec.attach);
     bn_launch_close(&rec.launch);
     if (bn_raw_close(&rec.writer, status == 0 ? err : NULL) != 0)
         status = -1;

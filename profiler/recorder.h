@@ -20,6 +20,8 @@ struct bn_recorder_options {
     struct bn_perf_options sampler;
     const char *file; /* to execute; looked up in PATH unless it holds a '/' */
     char *const *argv;
+    pid_t attach_pid;      /* follow this running process instead; 0 = launch */
+    double seconds;        /* attached: end after so long; 0 = when the process ends, or at ^C */
     bool engine;           /* bnprof's own run: gets a scope region and reports about itself */
     const char *part_path; /* created; must not exist */
     const char *run_id;
@@ -40,6 +42,7 @@ struct bn_recorder_options {
 struct bn_recorder_result {
     bool ran;        /* the program was released and has ended: exit_status holds */
     int exit_status; /* 128+n for signal n */
+    bool left;       /* it runs on */
     bool generated;  /* the engine got as far as generating */
     uint64_t n_samples, n_lost;
     uint64_t duration_ns, cpu_ns; /* of the program */
@@ -47,7 +50,8 @@ struct bn_recorder_result {
     double empty_scope_ns;
 };
 
-/* Record until the program has ended. 0: profile.part is complete. -1: *err says why; result->ran tells
+/* Record until the program has ended. A first ^C is the program's; at a second one, or when a process that
+ * was attached to is recorded, ^C ends the recording, and the program goes on (result->left). 0: profile.part is complete. -1: *err says why; result->ran tells
  * whether the program ran all the same (a full disk ends the recording, not the program). Not reentrant:
  * signals are taken meanwhile. */
 int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *result, struct bn_err *err);

@@ -12,6 +12,7 @@
 #include "core/limits.h"
 #include "hotspots/flags.h"
 #include "kernels/cpu.h"
+#include "profiler/attach.h"
 #include "profiler/debuginfod.h"
 #include "profiler/recorder.h"
 #include "profiler/runs.h"
@@ -250,6 +251,8 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
             note(NULL, "nothing was generated, so there is no recording");
         return result->exit_status;
     }
+    if (result->left && !job->options.pid)
+        note(NULL, "interrupted twice: the recording ends here, the program goes on");
     if (result->n_samples == 0) {
         remove_folder(job);
         fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time, so there is no recording\n",
@@ -292,6 +295,8 @@ static int record(struct job *job, struct bn_err *err)
         .sampler.ladder = job->options.ladder,
         .file = job->engine ? own : command[0],
         .argv = argv,
+        .attach_pid = job->options.pid,
+        .seconds = job->options.seconds,
         .engine = job->engine,
         .part_path = part,
         .run_id = job->run_id,
@@ -318,6 +323,28 @@ static int record(struct job *job, struct bn_err *err)
     return status;
 }
 
+/* The command line of the running process, or its name, as if it were to be started. The words live as long
+ * as this process. */
+static int words_of_process(struct job *job, struct bn_err *err)
+{
+    struct bn_buf text = {0};
+    struct bn_attach attach;
+    size_t n = 0, capacity = 0;
+
+    if (bn_attach_begin(&attach, job->options.pid, &text, err) != 0)
+        return -1;
+    bn_attach_close(&attach);
+    if (text.n == 0)
+        bn_buf_printf(&text, "process-%d", (int)job->options.pid);
+    bn_buf_putc(&text, '\0');
+    for (char *word = text.p; word < text.p + text.n - 1; word += strlen(word) + 1) {
+        bn_grow(&job->options.command, &capacity, n + 2, sizeof(char *));
+        job->options.command[n++] = word;
+        job->options.command[n] = NULL;
+    }
+    return 0;
+}
+
 int cmd_record(int argc, char **argv)
 {
     struct job job = {0};
@@ -328,7 +355,11 @@ int cmd_record(int argc, char **argv)
     bn_err_set(&err, "record: stacks can be unwound on x86-64 only");
     return bn_tool_fail(&err);
 #endif
-    job.engine = strcmp(job.options.command[0], "run") == 0;
+    job.engine = !job.options.pid && strcmp(job.options.command[0], "run") == 0;
+    if (job.options.pid && words_of_process(&job, &err) != 0)
+        return bn_tool_fail(&err);
+    if (job.options.ladder.stack_dump_bytes == 0)
+        job.options.ladder.stack_dump_bytes = job.engine ? BN_STACK_DUMP_ENGINE : BN_STACK_DUMP_DEFAULT;
     if (job.options.debuginfod && bn_debuginfod_load(&err) != 0)
         return bn_tool_fail(&err);
     if (make_folder(&job, &err) != 0)
