@@ -17,7 +17,7 @@ enum bn_ladder_event { BN_EVENT_AUTO, BN_EVENT_CYCLES, BN_EVENT_CPU_CLOCK, BN_EV
 enum {
     BN_STACK_DUMP_DEFAULT = 16384,
     BN_STACK_DUMP_ENGINE = 4096, /* each byte costs the program time; what is deeper has frame pointers */
-    BN_STACK_DUMP_MAX = 65528, /* what the kernel accepts: a record's size is 16 bits */
+    BN_STACK_DUMP_MAX = 65528,   /* what the kernel accepts: a record's size is 16 bits */
 };
 
 struct bn_ladder_options {

@@ -51,9 +51,9 @@ struct bn_recorder_result {
 };
 
 /* Record until the program has ended. A first ^C is the program's; at a second one, or when a process that
- * was attached to is recorded, ^C ends the recording, and the program goes on (result->left). 0: profile.part is complete. -1: *err says why; result->ran tells
- * whether the program ran all the same (a full disk ends the recording, not the program). Not reentrant:
- * signals are taken meanwhile. */
+ * was attached to is recorded, ^C ends the recording, and the program goes on (result->left). 0: profile.part
+ * is complete. -1: *err says why; result->ran tells whether the program ran all the same (a full disk ends
+ * the recording, not the program). Not reentrant: signals are taken meanwhile. */
 int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *result, struct bn_err *err);
 
 #endif
