@@ -19,8 +19,11 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
     const struct bn_profile_quality *q = &p->quality;
     struct bn_buf b = {0};
 
-    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " records; there was no room for them)",
-                  percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
+    if (q->partial)
+        bn_buf_puts(&b, "unknown");
+    else
+        bn_buf_printf(&b, "%.2f %% (%" PRIu64 " records; there was no room for them)",
+                      percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
     line(f, md, "Lost", b.p);
     b.n = 0;
     bn_buf_printf(&b,
@@ -87,7 +90,10 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
         bn_buf_printf(&b, "%.2f %% of the machine's time", 100 * q->steal_share);
     line(f, md, "Steal", b.p);
     b.n = 0;
-    bn_buf_printf(&b, "%" PRIu64 " major, %" PRIu64 " minor", q->major_faults, q->minor_faults);
+    if (q->partial) /* what is known at the end only */
+        bn_buf_puts(&b, "unknown");
+    else
+        bn_buf_printf(&b, "%" PRIu64 " major, %" PRIu64 " minor", q->major_faults, q->minor_faults);
     if (p->run.decode_minor_faults != UINT64_MAX)
         bn_buf_printf(&b,
                       "; up to the first prompt %" PRIu64 " and %" PRIu64 ", in prefill %" PRIu64
@@ -103,13 +109,18 @@ static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
         line(f, md, "Context switches", b.p);
         b.n = 0;
     }
-    bn_buf_printf(&b, "recorder %.2f %% of the program's CPU time", percent(q->recorder_cpu_ns, cpu_ns));
-    if (q->scope_events)
-        bn_buf_printf(&b,
-                      "; scopes about %.2f %% (%.0f ns each, measured at start and subtracted from the times "
-                      "of the stages)",
-                      cpu_ns ? 100.0 * (double)q->scope_events / 2 * q->empty_scope_ns / (double)cpu_ns : 0,
-                      q->empty_scope_ns);
+    if (q->partial)
+        bn_buf_puts(&b, "recorder unknown");
+    else
+        bn_buf_printf(&b, "recorder %.2f %% of the program's CPU time", percent(q->recorder_cpu_ns, cpu_ns));
+    if (q->scope_events) {
+        bn_buf_puts(&b, "; scopes ");
+        if (cpu_ns)
+            bn_buf_printf(&b, "about %.2f %% (",
+                          100.0 * (double)q->scope_events / 2 * q->empty_scope_ns / (double)cpu_ns);
+        bn_buf_printf(&b, "%.0f ns each, measured at start and subtracted from the times of the stages%s",
+                      q->empty_scope_ns, cpu_ns ? ")" : "");
+    }
     line(f, md, "Own cost", b.p);
     bn_buf_free(&b);
 }
