@@ -52,7 +52,7 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t nod
         sum.memory_bytes += s->memory_bytes;
         sum.int8_macs += s->int8_macs;
         fused_calls += s->fused_calls;
-        for (unsigned b = 0; b < BN_SCOPE_BUCKETS; b++)
+        for (unsigned b = 0; s->calls && b < BN_SCOPE_BUCKETS; b++)
             hist[b] += s->hist[b];
     }
     sum.self_ns = sum.total_ns > child_ns ? sum.total_ns - child_ns : 0;

@@ -135,13 +135,18 @@ static inline void bnprof_release(void)
     bnprof_leave();
 }
 
+/* Guards, for the head of a block; the scope lasts to its end, however it is left:
+ *   BNPROF_SCOPE("name");             the name is a string literal
+ *   BNPROF_SCOPE_OF(&op->stage);      a stage of your own
+ *   BNPROF_WORK_FOR(job->place);      adopts the place
+ *   BNPROF_WAIT();                    time in which this thread waits
+ * In C++ they are objects: bnprof::scope guard(stage); or guard(place); one a line. */
+
 #define BNPROF_JOIN2_(a, b) a##b
 #define BNPROF_JOIN_(a, b)  BNPROF_JOIN2_(a, b)
 
 #ifdef __cplusplus
 }
-
-/* ---- guards: the scope lasts to the end of the block ---- */
 
 namespace bnprof
 {
@@ -181,17 +186,13 @@ static inline void bnprof_close_(const unsigned *entered)
 #define BNPROF_GUARD_(entered)                                                                               \
     __attribute__((cleanup(bnprof_close_), unused)) const unsigned BNPROF_JOIN_(bnprof_scope_, __LINE__) =   \
         entered
-/* BNPROF_SCOPE("name"); names are string literals. */
 #define BNPROF_SCOPE(name)                                                                                   \
     static struct bnprof_stage BNPROF_JOIN_(bnprof_stage_, __LINE__) = BNPROF_STAGE("" name);                \
     BNPROF_GUARD_(bnprof_enter(&BNPROF_JOIN_(bnprof_stage_, __LINE__)))
-/* The same for a stage of your own: BNPROF_SCOPE_OF(&op->stage); */
 #define BNPROF_SCOPE_OF(stage) BNPROF_GUARD_(bnprof_enter(stage))
-/* BNPROF_WORK_FOR(job->place); adopts until the end of the block. */
 #define BNPROF_WORK_FOR(place) BNPROF_GUARD_(bnprof_adopt(place))
 #endif
 
-/* Time in which this thread waits. */
 #define BNPROF_WAIT() BNPROF_SCOPE("wait")
 
 #endif
