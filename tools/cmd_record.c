@@ -323,26 +323,51 @@ static int record(struct job *job, struct bn_err *err)
     return status;
 }
 
-/* The command line of the running process, or its name, as if it were to be started. The words live as long
- * as this process. */
-static int words_of_process(struct job *job, struct bn_err *err)
+/* The command line of the running process, or its name, as if it were to be started. `text` holds the words,
+ * job->options.command the list of them: the caller frees both. */
+static int words_of_process(struct job *job, struct bn_buf *text, struct bn_err *err)
 {
-    struct bn_buf text = {0};
     struct bn_attach attach;
     size_t n = 0, capacity = 0;
 
-    if (bn_attach_begin(&attach, job->options.pid, &text, err) != 0)
+    if (bn_attach_begin(&attach, job->options.pid, text, err) != 0)
         return -1;
     bn_attach_close(&attach);
-    if (text.n == 0)
-        bn_buf_printf(&text, "process-%d", (int)job->options.pid);
-    bn_buf_putc(&text, '\0');
-    for (char *word = text.p; word < text.p + text.n - 1; word += strlen(word) + 1) {
+    if (text->n == 0)
+        bn_buf_printf(text, "process-%d", (int)job->options.pid);
+    bn_buf_putc(text, '\0');
+    for (char *word = text->p; word < text->p + text->n - 1; word += strlen(word) + 1) {
         bn_grow(&job->options.command, &capacity, n + 2, sizeof(char *));
         job->options.command[n++] = word;
         job->options.command[n] = NULL;
     }
     return 0;
+}
+
+/* Into the run's own folder. Returns an exit status. */
+static int record_run(struct job *job, struct bn_err *err)
+{
+    if (job->options.ladder.stack_dump_bytes == 0)
+        job->options.ladder.stack_dump_bytes = job->engine ? BN_STACK_DUMP_ENGINE : BN_STACK_DUMP_DEFAULT;
+    if (job->options.debuginfod && bn_debuginfod_load(err) != 0)
+        return bn_tool_fail(err);
+    if (make_folder(job, err) != 0)
+        return bn_tool_fail(err);
+    int status = record(job, err);
+    free(job->run_dir);
+    free(job->run_id);
+    return status;
+}
+
+/* A process that runs already, named by its command line. Returns an exit status. */
+static int record_process(struct job *job, struct bn_err *err)
+{
+    struct bn_buf text = {0};
+    int status = words_of_process(job, &text, err) == 0 ? record_run(job, err) : bn_tool_fail(err);
+
+    free(job->options.command);
+    bn_buf_free(&text);
+    return status;
 }
 
 int cmd_record(int argc, char **argv)
@@ -355,17 +380,8 @@ int cmd_record(int argc, char **argv)
     bn_err_set(&err, "record: stacks can be unwound on x86-64 only");
     return bn_tool_fail(&err);
 #endif
-    job.engine = !job.options.pid && strcmp(job.options.command[0], "run") == 0;
-    if (job.options.pid && words_of_process(&job, &err) != 0)
-        return bn_tool_fail(&err);
-    if (job.options.ladder.stack_dump_bytes == 0)
-        job.options.ladder.stack_dump_bytes = job.engine ? BN_STACK_DUMP_ENGINE : BN_STACK_DUMP_DEFAULT;
-    if (job.options.debuginfod && bn_debuginfod_load(&err) != 0)
-        return bn_tool_fail(&err);
-    if (make_folder(&job, &err) != 0)
-        return bn_tool_fail(&err);
-    int status = record(&job, &err);
-    free(job.run_dir);
-    free(job.run_id);
-    return status;
+    if (job.options.pid)
+        return record_process(&job, &err);
+    job.engine = strcmp(job.options.command[0], "run") == 0;
+    return record_run(&job, &err);
 }
