@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "profiler/idmap.h"
+
 void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
                     const char *evidence, ...)
 {
@@ -69,17 +71,23 @@ void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
 /* The module with most unnamed leaves: where debug information would help. */
 static const char *worst_module(const struct bn_profile *p)
 {
+    struct bn_idmap first = {0}; /* module -> its first frame, which gets the votes; strings are interned */
     uint64_t *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = 0;
     const char *module = "none";
 
     for (size_t i = 0; i < p->n_samples; i++)
         if ((p->samples[i].flags & BN_SAMPLE_UNNAMED) && p->samples[i].stack) {
             uint32_t frame = p->stacks[p->samples[i].stack].frame;
-            if (++votes[frame] > best) {
-                best = votes[frame];
-                module = p->frames[frame].module ? p->frames[frame].module : "no module";
+            uint64_t key = (uintptr_t)p->frames[frame].module;
+            if (!bn_idmap_get(&first, key, 0))
+                bn_idmap_put(&first, key, 0, frame);
+            uint32_t at = *bn_idmap_get(&first, key, 0);
+            if (++votes[at] > best) {
+                best = votes[at];
+                module = p->frames[at].module ? p->frames[at].module : "no module";
             }
         }
+    bn_idmap_free(&first);
     free(votes);
     return module;
 }

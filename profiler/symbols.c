@@ -2,6 +2,8 @@
  * Put together what debug information, symbol tables and the file's name say about an address. */
 #include "profiler/symbols.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "profiler/debug.h"
@@ -55,25 +57,36 @@ static const char *outermost_name(const char *debug, const char *symbol, bool ex
     return debug;
 }
 
-static struct bn_frame nameless(struct bn_symbols *s, const struct bn_image *image)
+/* Code without a name. The unwind table still knows where its function begins: that keeps functions of a
+ * stripped file apart, and is where a disassembler finds them. */
+static const char *module_name(struct bn_symbols *s, const struct bn_place *place)
 {
+    const struct bn_image *image = place->image;
+    const struct bn_fde *fde = place->has_vaddr ? bn_fde_find(&image->fdes, place->vaddr) : NULL;
+    char start[32] = "";
+
+    if (fde && fde->signal)
+        return "[signal frame]";
+    if (fde)
+        snprintf(start, sizeof start, "+0x%" PRIx64, fde->start);
+    size_t n = strlen(image->name), n_start = strlen(start);
+    char *name = bn_arena_alloc(&s->names, n + n_start + sizeof "[]");
+    name[0] = '[';
+    memcpy(name + 1, image->name, n);
+    memcpy(name + 1 + n, start, n_start);
+    memcpy(name + 1 + n + n_start, "]", sizeof "]");
+    return name;
+}
+
+static struct bn_frame nameless(struct bn_symbols *s, const struct bn_place *place)
+{
+    const struct bn_image *image = place->image;
     struct bn_frame frame = {.function = "[unknown]", .kind = BN_FRAME_UNKNOWN};
 
     if (!image)
         return frame;
-    frame.module = image->name;
-    if (strncmp(image->path, "//anon", 6) == 0)
-        frame.module = "[anon]";
-    if (frame.module[0] == '[') {
-        frame.function = frame.module;
-    } else {
-        size_t n = strlen(frame.module);
-        char *name = bn_arena_alloc(&s->names, n + 3);
-        name[0] = '[';
-        memcpy(name + 1, frame.module, n);
-        name[n + 1] = ']';
-        frame.function = name;
-    }
+    frame.module = strncmp(image->path, "//anon", 6) == 0 ? "[anon]" : image->name;
+    frame.function = frame.module[0] == '[' ? frame.module : module_name(s, place);
     return frame;
 }
 
@@ -82,7 +95,7 @@ void bn_symbols_find(struct bn_symbols *s, const struct bn_place *place)
     struct bn_debug_frame debug[BN_SYMBOLS_MAX_FRAMES];
 
     s->n = 1;
-    s->frames[0] = nameless(s, place->image);
+    s->frames[0] = nameless(s, place);
     if (!place->image || !place->has_vaddr)
         return;
     size_t n = bn_debug_find(place->image, place->vaddr, debug, BN_SYMBOLS_MAX_FRAMES);

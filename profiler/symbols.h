@@ -18,9 +18,11 @@ struct bn_symbols {
 };
 
 /* Fill s->frames: inlined functions and source lines where there is debug information, else the symbol's
- * name, else "[module]", else "[unknown]". A vector intrinsic counts as the line that used it (see debug.h).
- * Names of C++ and Rust are demangled, suffixes that compilers add are folded into the base name; raw keeps
- * what the symbol table says. The strings live until bn_symbols_free and as long as the image. */
+ * name, else "[module+0xSTART]" with the function's start (the file's own address) by the unwind table, else
+ * "[module]", else "[unknown]"; a signal trampoline without a name is "[signal frame]". A vector intrinsic
+ * counts as the line that used it (see debug.h). Names of C++ and Rust are demangled, suffixes that compilers
+ * add are folded into the base name; raw keeps what the symbol table says. The strings live until
+ * bn_symbols_free and as long as the image. */
 void bn_symbols_find(struct bn_symbols *s, const struct bn_place *place);
 
 /* The same for a kernel address; an empty table gives "[kernel]". */

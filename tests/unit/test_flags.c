@@ -215,6 +215,27 @@ static void test_record_flags(void **state)
     bn_profile_free(&s.p);
 }
 
+/* Several functions of one stripped file outweigh one function of another. */
+static void test_unnamed_module(void **state)
+{
+    static const char *const where[][2] = {
+        {"[git+0x10]", "git"}, {"[zstd+0x10]", "zstd"}, {"[zstd+0x20]", "zstd"}, {"[zstd+0x30]", "zstd"}};
+    struct bn_profile p;
+
+    (void)state;
+    bn_profile_init(&p);
+    for (size_t i = 0; i < BN_COUNT(where); i++) {
+        uint32_t stack = synthetic_stack(&p, 0, where[i][0], where[i][1], 0, false);
+        synthetic_samples(&p, stack, 0, 0, i == 0 ? 4 : 2);
+    }
+    for (size_t i = 0; i < p.n_samples; i++)
+        p.samples[i].flags |= BN_SAMPLE_UNNAMED;
+    p.quality.n_samples = p.quality.n_unnamed = p.n_samples;
+    expect(&p, "unknown-symbols", BN_FLAG_RAISED);
+    assert_non_null(strstr(flag_of(&p, "unknown-symbols")->evidence, "most in: zstd"));
+    bn_profile_free(&p);
+}
+
 static void test_foreign_and_empty(void **state)
 {
     struct bn_profile p;
@@ -280,10 +301,15 @@ static void test_docs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),         cmocka_unit_test(test_run_flags),
-        cmocka_unit_test(test_shares),       cmocka_unit_test(test_kernel_share),
-        cmocka_unit_test(test_record_flags), cmocka_unit_test(test_foreign_and_empty),
-        cmocka_unit_test(test_thresholds),   cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_run_flags),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_kernel_share),
+        cmocka_unit_test(test_record_flags),
+        cmocka_unit_test(test_unnamed_module),
+        cmocka_unit_test(test_foreign_and_empty),
+        cmocka_unit_test(test_thresholds),
+        cmocka_unit_test(test_docs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -249,9 +249,9 @@ static void test_signal(void **unused)
     char *names = self_names(&f.result);
     bool named = strstr(names, "__restore_rt") != NULL;
     free(names);
-    assert_order(&f.result, named
-                                ? "handler_that_takes __restore_rt raise interrupted test_signal main _start"
-                                : "handler_that_takes [libc.so.6] raise interrupted test_signal main _start");
+    assert_order(&f.result,
+                 named ? "handler_that_takes __restore_rt raise interrupted test_signal main _start"
+                       : "handler_that_takes [signal frame] raise interrupted test_signal main _start");
     fixture_end(&f);
 }
 
