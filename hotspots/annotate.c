@@ -13,10 +13,12 @@ enum match { NONE, PART, RAW, EXACT };
 
 static enum match match_of(const struct bn_frame *f, const char *name)
 {
-    if (f->kind != BN_FRAME_USER && f->kind != BN_FRAME_KERNEL)
+    if (f->kind == BN_FRAME_MARK)
         return NONE;
     if (strcmp(f->function, name) == 0)
         return EXACT;
+    if (f->kind == BN_FRAME_UNKNOWN)
+        return NONE;
     if (f->raw && strcmp(f->raw, name) == 0)
         return RAW;
     return strstr(f->function, name) ? PART : NONE;

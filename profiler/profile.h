@@ -21,7 +21,7 @@
 enum bn_frame_kind {
     BN_FRAME_USER,
     BN_FRAME_KERNEL,
-    BN_FRAME_UNKNOWN, /* no symbol: function is "[unknown]" or "[module]" */
+    BN_FRAME_UNKNOWN, /* no symbol: function is "[module+0x…]", "[module]" or "[unknown]" */
     BN_FRAME_MARK,    /* not code: "[truncated]", "[unwind failed: …]", "[kernel, not sampled]" */
 };
 

@@ -149,7 +149,7 @@ static void add_instructions(struct bn_annotate_view *v, const struct bn_disasse
 /* Addresses are sorted: a range begins with the first that the one before did not hold. */
 static void disassemble(struct bn_annotate_view *v, const struct bn_profile_module *m)
 {
-    struct bn_disassembly d = {0};
+    struct bn_disassembly d = {.symbols = m && m->symbols};
     const struct bn_annotation *a = &v->a;
     uint64_t start, end = 0;
     int status = 0;

@@ -17,6 +17,18 @@ enum { MAX_INSTRUCTIONS = 1000000 };
 
 extern char **environ;
 
+/* Where symbols of most functions are missing, "<symbol+0x…>" names whatever happens to come before. */
+static size_t without_offset(const char *text, size_t n)
+{
+    const char *open = memrchr(text, '<', n), *plus = memrchr(text, '+', n);
+
+    if (n == 0 || text[n - 1] != '>' || !open || !plus || plus < open)
+        return n;
+    for (n = (size_t)(open - text); n && text[n - 1] == ' ';)
+        n--;
+    return n;
+}
+
 /* "  401136:\tpush   %rbp" */
 static void take_line(struct bn_disassembly *d, const char *line, size_t n, uint64_t start, uint64_t end)
 {
@@ -30,6 +42,8 @@ static void take_line(struct bn_disassembly *d, const char *line, size_t n, uint
     size_t length = (size_t)(line + n - rest);
     while (length && (rest[length - 1] == '\n' || rest[length - 1] == ' '))
         length--;
+    if (!d->symbols)
+        length = without_offset(rest, length);
     bn_grow(&d->items, &d->capacity, d->n + 1, sizeof *d->items);
     d->items[d->n++] = (struct bn_instruction){vaddr, bn_printable(rest, length)};
 }

@@ -13,6 +13,7 @@ struct bn_instruction {
 struct bn_disassembly {
     struct bn_instruction *items; /* by vaddr */
     size_t n, capacity;
+    bool symbols; /* set by the caller: the file knows all its functions, so "<symbol+0x…>" is true */
 };
 
 /* Append the instructions of [start, end) of the file, whose path must begin with '/'. -1: objdump is not

@@ -81,6 +81,20 @@ else
     skip "what is on disk has changed" "no gcc"
 fi
 
+# ---- a stripped program: a function is known by where it begins ----
+if command -v strip >/dev/null && command -v objdump >/dev/null; then
+    strip -o stripped program
+    start=$(nm program | awk '$3 == "outer_part" { sub(/^0+/, "", $1); print $1 }')
+    "$BNPROF" record -o s -- ./stripped 400 >/dev/null 2>err
+    "$BNPROF" hotspots s/latest >out 2>err
+    check "stripped: the function's start is its name" grep -qF "### 1. \`[stripped+0x$start]\`" out
+    "$BNPROF" annotate "[stripped+0x$start]" s/latest >out 2>err
+    check "stripped: instructions" grep -qE '^ +[0-9]+ +[0-9.]+ % +[0-9a-f]+ +[a-z]+ .*%' out
+    check "stripped: no jump is named after what comes before" test "$(grep -c '<' out)" = 0
+else
+    skip "a stripped program" "no binutils"
+fi
+
 # ---- hotspots --by line ----
 "$BNPROF" record -o e -- ./program 400 >/dev/null 2>err
 run=$dir/e/latest
