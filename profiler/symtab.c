@@ -78,6 +78,12 @@ static void add(struct bn_symtab *t, struct symbol s)
     t->items[t->n++] = s;
 }
 
+static uint8_t binding_of(const GElf_Sym *sym)
+{
+    int binding = GELF_ST_BIND(sym->st_info);
+    return binding == STB_GLOBAL ? GLOBAL : binding == STB_WEAK ? WEAK : LOCAL;
+}
+
 static bool useful_name(const char *name)
 {
     return name && name[0] && name[0] != '$' && strncmp(name, ".L", 2) != 0;
@@ -95,7 +101,7 @@ static void read_table(struct bn_symtab *t, const struct bn_image *image, Elf *e
             GElf_Sym sym;
             if (!gelf_getsym(data, (int)i, &sym))
                 break;
-            int kind = GELF_ST_TYPE(sym.st_info), binding = GELF_ST_BIND(sym.st_info);
+            int kind = GELF_ST_TYPE(sym.st_info);
             bool function = kind == STT_FUNC || kind == STT_GNU_IFUNC;
             if ((!function && kind != STT_NOTYPE) || sym.st_shndx == SHN_UNDEF || sym.st_shndx == SHN_ABS ||
                 !bn_image_is_code(image, sym.st_value) || sym.st_value + sym.st_size < sym.st_value)
@@ -103,9 +109,7 @@ static void read_table(struct bn_symtab *t, const struct bn_image *image, Elf *e
             const char *name = elf_strptr(elf, shdr.sh_link, sym.st_name);
             if (useful_name(name))
                 add(t, (struct symbol){sym.st_value, sym.st_value + sym.st_size, name, function,
-                                       binding == STB_GLOBAL ? 0
-                                       : binding == STB_WEAK ? 1
-                                                             : 2});
+                                       binding_of(&sym)});
         }
     }
 }
@@ -185,7 +189,7 @@ static void add_chosen(struct bn_symtab *t, struct bn_image *image)
             void *at = useful_name(name) ? dlsym(handle, name) : NULL;
             const struct bn_fde *fde = at ? bn_fde_find(&image->fdes, (uintptr_t)at - own.bias) : NULL;
             if (fde)
-                add(t, (struct symbol){fde->start, fde->end, name, true, WEAK});
+                add(t, (struct symbol){fde->start, fde->end, name, true, binding_of(&sym)});
         }
     }
     dlclose(handle);

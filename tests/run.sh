@@ -31,7 +31,9 @@ run_one() { # NAME COMMAND…
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     if [ "$f" -gt 0 ]; then
         echo "FAIL $name"
-        sed 's/^/     /' "$log" | tail -n 60
+        # What failed first, then how the log ends.
+        { [ "$(wc -l <"$log")" -le 60 ] || grep -A 4 '^not ok' "$log" | head -n 20; } | cut -c 1-2000 | sed 's/^/     /'
+        tail -n 60 "$log" | sed 's/^/     /'
     else
         echo "ok   $name ($p passed$([ "$s" -gt 0 ] && echo ", $s skipped"))"
     fi

@@ -41,6 +41,7 @@ struct run {
     struct bn_buf answer; /* their text */
     struct bn_run_text text;
     struct bn_run_report report;
+    struct bn_err err; /* not on the stack, which every sample copies down to main */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -90,15 +91,14 @@ static int choose_kernels(struct run *r)
                                       .cpu = o->cpu,
                                       .threads = (unsigned)o->threads,
                                       .n_ctx = (uint32_t)o->ctx};
-    struct bn_err err;
 
-    if (bn_engine_choose(&r->engine, &names, &err) != 0)
-        return bn_tool_usage("bnprof run", "%s", err.msg);
+    if (bn_engine_choose(&r->engine, &names, &r->err) != 0)
+        return bn_tool_usage("bnprof run", "%s", r->err.msg);
     if (strcmp(o->kernel, "mock") != 0)
         return BN_EXIT_DONE;
     if (o->strict) {
-        bn_err_set(&err, "--kernel mock computes nothing of use and is refused under --strict");
-        bn_tool_fail(&err);
+        bn_err_set(&r->err, "--kernel mock computes nothing of use and is refused under --strict");
+        bn_tool_fail(&r->err);
         return BN_EXIT_GATE;
     }
     if (!o->quiet)
@@ -128,10 +128,9 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
 {
     BN_SCOPE(STARTUP);
     struct bn_run_options *o = &r->options;
-    struct bn_err err;
 
-    if (bn_run_options_parse(o, argc, argv, &err) != 0) {
-        bn_tool_fail(&err);
+    if (bn_run_options_parse(o, argc, argv, &r->err) != 0) {
+        bn_tool_fail(&r->err);
         return BN_EXIT_USAGE;
     }
     *listed = answer_list(o);
@@ -141,8 +140,8 @@ static int start(struct run *r, int argc, char **argv, bool *listed)
     int status = choose_kernels(r);
     if (status != BN_EXIT_DONE)
         return status;
-    if (bn_engine_threads(&r->engine, &err) != 0)
-        return bn_tool_fail(&err);
+    if (bn_engine_threads(&r->engine, &r->err) != 0)
+        return bn_tool_fail(&r->err);
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of a write */
@@ -369,14 +368,13 @@ static int generate(struct run *r, struct bn_err *err)
 static int report(struct run *r)
 {
     BN_SCOPE(SHUTDOWN);
-    struct bn_err err;
 
     r->report.text = (struct bn_str){r->answer.p, r->answer.n};
     if (r->options.json)
         bn_run_report_json(stdout, &r->report, r->options.stages);
-    int status = bn_run_text_check(&r->text, &err) == 0 ? BN_EXIT_DONE : BN_EXIT_FAILED;
+    int status = bn_run_text_check(&r->text, &r->err) == 0 ? BN_EXIT_DONE : BN_EXIT_FAILED;
     if (status != BN_EXIT_DONE && r->text.errno_value != EPIPE)
-        bn_tool_fail(&err);
+        bn_tool_fail(&r->err);
     bn_run_report_publish(&r->report, true);
     if (status != BN_EXIT_DONE)
         return status;
@@ -417,17 +415,17 @@ int cmd_run(int argc, char **argv)
 {
     static struct run run; /* zero: every close accepts that */
     struct run *r = &run;
-    struct bn_err err;
     bool listed = false;
 
     bn_scope_on_threads(sample_thread, bn_timer_thread_end);
     bn_scope_init();
     int status = start(r, argc, argv, &listed);
     if (status == BN_EXIT_DONE && !listed) {
-        bool ready = bn_engine_load(&r->engine, &err) == 0 && load_tokenizer(r, &err) == 0 &&
-                     find_stop_ids(r, &err) == 0 && encode_prompts(r, &err) == 0 && prepare(r, &err) == 0;
-        if (!ready || generate(r, &err) != 0)
-            status = bn_tool_fail(&err);
+        bool ready = bn_engine_load(&r->engine, &r->err) == 0 && load_tokenizer(r, &r->err) == 0 &&
+                     find_stop_ids(r, &r->err) == 0 && encode_prompts(r, &r->err) == 0 &&
+                     prepare(r, &r->err) == 0;
+        if (!ready || generate(r, &r->err) != 0)
+            status = bn_tool_fail(&r->err);
         else
             status = report(r);
     }

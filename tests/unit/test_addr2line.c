@@ -5,8 +5,10 @@
  * Where we differ on purpose, and only there: code of a compiler's vector header counts for the line that
  * used it (debug.h); suffixes of clones are folded; a function that other files can call goes by the exported
  * one of its names; "./" and ".." in paths. */
+#include <dlfcn.h>
 #include <dwarf.h>
 #include <elfutils/libdw.h>
+#include <link.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -123,11 +125,23 @@ static bool same_fold(const char *a, const char *b)
     return n == m && strncmp(a, b, n) == 0;
 }
 
+/* Where a name stands in the file's tables. A name with several versions stands at several addresses. */
+struct places {
+    uint64_t at[16];
+    size_t n;
+};
+
+static void add_place(struct places *p, const char *name, const char *wanted, uint64_t at)
+{
+    if (p->n < BN_COUNT(p->at) && same_fold(name, wanted))
+        p->at[p->n++] = at;
+}
+
 /* Do both names stand for one address in the file's tables? */
 static bool are_aliases(const struct bn_image *image, const char *a, const char *b)
 {
     Elf *const elves[] = {image->elf, image->debug_elf};
-    uint64_t at[2] = {0, 0};
+    struct places of_a = {.n = 0}, of_b = {.n = 0};
 
     for (size_t e = 0; e < BN_COUNT(elves); e++)
         for (Elf_Scn *scn = NULL; elves[e] && (scn = elf_nextscn(elves[e], scn)) != NULL;) {
@@ -137,13 +151,23 @@ static bool are_aliases(const struct bn_image *image, const char *a, const char 
             const Elf64_Sym *symbols = data ? data->d_buf : NULL;
             for (size_t i = 0; symbols && i < data->d_size / sizeof *symbols; i++) {
                 const char *name = elf_strptr(elves[e], shdr->sh_link, symbols[i].st_name);
-                if (name && same_fold(name, a))
-                    at[0] = symbols[i].st_value;
-                if (name && same_fold(name, b))
-                    at[1] = symbols[i].st_value;
+                if (!name || symbols[i].st_value == 0)
+                    continue;
+                add_place(&of_a, name, a, symbols[i].st_value);
+                add_place(&of_b, name, b, symbols[i].st_value);
             }
         }
-    return at[0] != 0 && at[0] == at[1];
+    for (size_t i = 0; i < of_a.n; i++)
+        for (size_t k = 0; k < of_b.n; k++)
+            if (of_a.at[i] == of_b.at[k])
+                return true;
+    return false;
+}
+
+static bool is_implementation(const char *theirs, const char *ours)
+{
+    ours += strspn(ours, "_");
+    return strncmp(theirs, "__", 2) == 0 && strncmp(theirs + 2, ours, strlen(ours)) == 0;
 }
 
 /* Is ours a function that is chosen at load time ("memcpy"), and theirs one of what it is chosen from
@@ -157,7 +181,7 @@ static bool is_chosen(const struct bn_image *image, const char *ours, const char
         for (size_t i = 0; symbols && i < data->d_size / sizeof *symbols; i++) {
             const char *name = elf_strptr(image->elf, shdr->sh_link, symbols[i].st_name);
             if (name && ELF64_ST_TYPE(symbols[i].st_info) == STT_GNU_IFUNC && strcmp(name, ours) == 0)
-                return strncmp(theirs, "__", 2) == 0 && strncmp(theirs + 2, ours, strlen(ours)) == 0;
+                return is_implementation(theirs, ours);
         }
     }
     return false;
@@ -267,6 +291,30 @@ static void compare_file(const char *path, size_t step, size_t max)
     bn_image_free(image);
 }
 
+/* A library of this machine, where its debug information is. */
+static void compare_library(const char *name, size_t step)
+{
+    void *library = dlopen(name, RTLD_LAZY);
+    struct link_map *map;
+    struct bn_image *image =
+        library && dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 ? bn_image_open(map->l_name, NULL, 0) : NULL;
+
+    if (image && image->usable && bn_debug_exists(image))
+        compare_file(image->path, step, 3000);
+    bn_image_free(image);
+    if (library)
+        dlclose(library);
+}
+
+static void test_libraries(void **unused)
+{
+    (void)unused;
+    if (!have_addr2line())
+        skip();
+    compare_library("libm.so.6", 307);
+    compare_library("libc.so.6", 491);
+}
+
 /* Built beside this test, else this program itself. */
 static void test_files(void **unused)
 {
@@ -345,6 +393,7 @@ static void test_recording(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files), cmocka_unit_test(test_recording)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files), cmocka_unit_test(test_libraries),
+                                       cmocka_unit_test(test_recording)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,8 +212,8 @@ static struct bn_image *plain_libc(uint64_t *bias)
 
 static void test_stripped_libc(void **unused)
 {
-    static const char *const names[] = {"memcpy", "memset",  "strlen",  "malloc",
-                                        "free",   "qsort_r", "snprintf"};
+    static const char *const names[] = {"memcpy", "memset", "memcmp",  "strchr",  "strlen",
+                                        "malloc", "free",   "qsort_r", "snprintf"};
     uint64_t bias = 0;
     struct bn_image *image = plain_libc(&bias);
     void *libc = dlopen("libc.so.6", RTLD_NOLOAD | RTLD_LAZY);
