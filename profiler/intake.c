@@ -79,8 +79,29 @@ static uint32_t thread_of(struct bn_intake *in, int32_t pid, int32_t tid)
     return known && in->threads[*known].pid == pid ? *known : new_thread(in, pid, tid, "");
 }
 
+static void end_thread(struct bn_intake_thread *t, uint64_t t_ns)
+{
+    t->ended = true;
+    bn_off_cpu_ends(&t->times, t_ns);
+}
+
+/* exec leaves one thread, and that has the process's number, whichever called it. If the first one did not,
+ * its end was told before, and nothing is ever told of the caller's number again. */
+static uint32_t thread_after_exec(struct bn_intake *in, const struct bn_record *r)
+{
+    const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)r->tid, 0);
+
+    if (!known || !in->threads[*known].ended || in->threads[*known].pid != r->pid)
+        return thread_of(in, r->pid, r->tid);
+    for (size_t i = 0; i < in->n_threads; i++)
+        if (in->threads[i].pid == r->pid && !in->threads[i].ended)
+            end_thread(&in->threads[i], r->t_ns);
+    return new_thread(in, r->pid, r->tid, "");
+}
+
 static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
 {
+    bool exec = r->type == PERF_RECORD_COMM && r->misc & PERF_RECORD_MISC_COMM_EXEC;
     const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)r->tid, 0), *parent;
     char name[sizeof in->threads->name] = "";
     uint32_t thread;
@@ -90,24 +111,23 @@ static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
         parent = bn_idmap_get(&in->thread_of_tid, (uint32_t)r->parent_tid, 0);
         if (parent)
             memcpy(name, in->threads[*parent].name, sizeof name); /* the table may move */
-        if (!known || in->threads[*known].ended || in->threads[*known].pid != r->pid)
-            new_thread(in, r->pid, r->tid, name);
+        if (known && !in->threads[*known].ended && in->threads[*known].pid == r->pid)
+            break;
+        thread = new_thread(in, r->pid, r->tid, name);
+        in->threads[thread].times.born = true;
         break;
     case PERF_RECORD_COMM:
-        if (r->misc & PERF_RECORD_MISC_COMM_EXEC && r->pid == in->scopes_pid && r->t_ns > in->scopes_ns &&
-            r->t_ns < in->exec_ns)
+        if (exec && r->pid == in->scopes_pid && r->t_ns > in->scopes_ns && r->t_ns < in->exec_ns)
             in->exec_ns = r->t_ns;
-        thread = thread_of(in, r->pid, r->tid);
+        thread = exec ? thread_after_exec(in, r) : thread_of(in, r->pid, r->tid);
         set_name(&in->threads[thread], r->text);
         tell_thread(in, thread, r->tid);
-        if (r->misc & PERF_RECORD_MISC_COMM_EXEC)
+        if (exec)
             bn_off_cpu_runs(&in->threads[thread].times, r->t_ns);
         break;
     case PERF_RECORD_EXIT:
-        if (!known)
-            break;
-        in->threads[*known].ended = true;
-        bn_off_cpu_ends(&in->threads[*known].times, r->t_ns);
+        if (known)
+            end_thread(&in->threads[*known], r->t_ns);
         break;
     case PERF_RECORD_SWITCH:
         thread = thread_of(in, r->pid, r->tid);

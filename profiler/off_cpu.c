@@ -7,7 +7,7 @@
 
 static void switched_out(struct bn_off_cpu_thread *t, const struct bn_record *r, uint64_t start_ns)
 {
-    if (t->in_ns == 0 && t->out_ns == 0) /* the first that is heard of it */
+    if (t->in_ns == 0 && t->out_ns == 0 && !t->born) /* the first that is heard of it */
         t->in_ns = start_ns;
     if (t->in_ns && r->t_ns > t->in_ns)
         t->on_ns += r->t_ns - t->in_ns;

@@ -14,6 +14,7 @@ struct bn_off_cpu_thread {
     uint64_t out_ns; /* off since; 0 = it is not, or nothing was heard */
     uint64_t on_ns;  /* total */
     bool preempted;
+    bool born; /* during the recording: it did not run before its first switch */
 };
 
 /* One interval that has ended. */
@@ -31,7 +32,7 @@ struct bn_off_cpu {
 };
 
 /* A SWITCH record. start_ns: the beginning of the recording, since which a thread ran of which nothing was
- * heard. */
+ * heard, unless it was born later. */
 void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r,
                        uint64_t start_ns);
 /* The thread runs as of t_ns without a switch that says so (exec), or never again (exit). */
