@@ -85,7 +85,10 @@ static char *quality_of(const struct bn_profile *p, const struct bn_tree *tree)
         bn_buf_printf(&b, " of %s", bn_svg_grouped(p->n_samples, number));
     bn_buf_puts(&b, " samples");
     put_rate(&b, q);
-    put_share(&b, "lost", q->n_lost, q->n_samples + q->n_lost);
+    if (q->partial) /* told at the end only */
+        bn_buf_puts(&b, " · lost unknown");
+    else
+        put_share(&b, "lost", q->n_lost, q->n_samples + q->n_lost);
     put_share(&b, "truncated", q->n_truncated, q->n_samples);
     if (q->grade)
         bn_buf_printf(&b, " · grade %c", q->grade);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "hotspots/coverage.h"
 #include "profiler/idmap.h"
 
 void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
@@ -111,11 +112,8 @@ void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
 static void decide_coverage(struct bn_profile *p, struct bn_flag *flag, double room)
 {
     const struct bn_profile_quality *q = &p->quality;
-    uint64_t sampled_ns = 0;
-
-    for (size_t i = 0; i < p->n_samples; i++)
-        sampled_ns += p->samples[i].weight_ns;
-    double value = percent(sampled_ns, bn_profile_seen_ns(q));
+    struct bn_coverage c = bn_coverage_of(p);
+    double value = percent(c.sampled_ns, c.seen_ns);
     bn_flag_decide(p, flag, value + room < flag->threshold, value,
                    "static and setuid programs, and those that clear their environment, cannot be sampled by "
                    "timers: allow perf events, or record them by themselves",
@@ -136,15 +134,19 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
     /* The kernel accounts CPU time in ticks on some hosts, and the number of samples is itself a count: leave
      * room for three standard deviations before blaming the sampler. */
     double room = expected > 0 ? 300 / sqrt(expected) : 100;
+    struct bn_coverage c = bn_coverage_of(p);
     if (bn_profile_by_timer(q)) {
         decide_coverage(p, flag, room);
         return;
     }
-    bn_flag_decide(
-        p, flag, value + room < flag->threshold, value,
-        "lower --freq, or raise kernel.perf_cpu_time_max_percent and kernel.perf_event_max_sample_rate",
-        "%.1f of %.1f Hz per second of CPU time; %" PRIu64 " throttle records", q->achieved_hz, q->asked_hz,
-        q->n_throttled);
+    bool brief = c.short_ns > seen_ns / 50; /* a good part of what is missing */
+    bn_flag_decide(p, flag, value + room < flag->threshold, value,
+                   brief ? "many threads end within a period: record at a higher --freq"
+                         : "lower --freq, or raise kernel.perf_cpu_time_max_percent and "
+                           "kernel.perf_event_max_sample_rate",
+                   "%.1f of %.1f Hz per second of CPU time; %" PRIu64 " throttle records; %" PRIu64
+                   " threads without a sample ran for %.3f s",
+                   q->achieved_hz, q->asked_hz, q->n_throttled, c.n_short, (double)c.short_ns / 1e9);
 }
 
 void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)

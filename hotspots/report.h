@@ -23,4 +23,7 @@ void bn_report_write(FILE *f, const struct bn_profile *p, const struct bn_report
  * cut, what could not be seen, what measuring cost, grade. Every report opens with it. */
 void bn_report_quality(FILE *f, const struct bn_profile *p, bool markdown);
 
+/* The same as an object; what is not known is null. The caller owns it. */
+struct cJSON *bn_report_quality_json(const struct bn_profile *p);
+
 #endif

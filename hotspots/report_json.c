@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 
+#include "hotspots/coverage.h"
 #include "hotspots/report_text.h"
 #include "hotspots/roofline.h"
 #include "profiler/stats.h"
@@ -102,10 +103,35 @@ static void add_modules(cJSON *quality, const struct bn_profile *p)
     }
 }
 
-static void add_quality(cJSON *root, const struct bn_profile *p)
+/* A recording that was cut off does not know what is told at the end. */
+static void at_the_end(cJSON *o, const struct bn_profile_quality *q, const char *key, uint64_t value)
+{
+    number(o, key, q->partial ? BN_UNKNOWN : (double)value);
+}
+
+static void add_coverage(cJSON *o, const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
-    cJSON *o = cJSON_AddObjectToObject(root, "quality");
+    struct bn_coverage c = bn_coverage_of(p);
+
+    number(o, "sampled_ns", (double)c.sampled_ns);
+    number(o, "coverage", c.seen_ns ? (double)c.sampled_ns / (double)c.seen_ns : BN_UNKNOWN);
+    number(o, "threads_never_sampled", (double)c.n_short);
+    number(o, "threads_never_sampled_ns", (double)c.short_ns);
+    at_the_end(o, q, "user_ns", q->user_ns);
+    at_the_end(o, q, "system_ns", q->system_ns);
+    at_the_end(o, q, "major_faults", q->major_faults);
+    at_the_end(o, q, "minor_faults", q->minor_faults);
+    number(o, "sleeps", (double)q->n_sleeps);
+    number(o, "asleep_ns", (double)q->asleep_ns);
+    number(o, "preemptions", (double)q->n_preemptions);
+    number(o, "preempted_ns", (double)q->preempted_ns);
+}
+
+cJSON *bn_report_quality_json(const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    cJSON *o = cJSON_CreateObject();
     char grade[2] = {q->grade, '\0'};
 
     text(o, "grade", q->grade ? grade : NULL);
@@ -114,18 +140,21 @@ static void add_quality(cJSON *root, const struct bn_profile *p)
     number(o, "asked_hz", q->asked_hz);
     number(o, "achieved_hz", q->achieved_hz);
     number(o, "samples", (double)q->n_samples);
-    number(o, "lost", (double)q->n_lost);
+    at_the_end(o, q, "lost", q->n_lost);
+    number(o, "throttle_records", (double)q->n_throttled);
     number(o, "truncated", (double)q->n_truncated);
     number(o, "unnamed", (double)q->n_unnamed);
     number(o, "joined", (double)q->n_joined);
     cJSON_AddBoolToObject(o, "kernel_sampled", q->kernel_sampled);
     number(o, "steal_share", q->steal_share);
-    number(o, "user_ns", (double)q->user_ns);
-    number(o, "system_ns", (double)q->system_ns);
-    number(o, "recorder_cpu_ns", (double)q->recorder_cpu_ns);
+    at_the_end(o, q, "recorder_cpu_ns", q->recorder_cpu_ns);
+    cJSON_AddBoolToObject(o, "partial", q->partial);
+    number(o, "duration_ns", (double)q->duration_ns);
+    add_coverage(o, p);
     number(o, "empty_scope_ns", q->empty_scope_ns);
     number(o, "scope_events", (double)q->scope_events);
     add_modules(o, p);
+    return o;
 }
 
 static void add_opportunities(cJSON *root, const struct bn_profile *p)
@@ -183,7 +212,7 @@ void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_
     text(root, "command", p->command);
     text(root, "model", p->model.name);
     text(root, "format", p->model.format);
-    add_quality(root, p);
+    cJSON_AddItemToObject(root, "quality", bn_report_quality_json(p));
     list = cJSON_AddArrayToObject(root, "hotspots");
     for (size_t i = 0; i < o->top && i < r->n && r->items[i].self; i++)
         cJSON_AddItemToArray(list, hotspot(p, r, &r->items[i]));

@@ -2,6 +2,7 @@
  * The record's own quality, the opening of every report. */
 #include "hotspots/report.h"
 
+#include "hotspots/coverage.h"
 #include "hotspots/report_text.h"
 
 static void line(FILE *f, bool md, const char *name, const char *value)
@@ -52,17 +53,20 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
 /* What the samples stand for together, against the CPU time that the kernel accounts. */
 static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
 {
-    const struct bn_profile_quality *q = &p->quality;
-    uint64_t seen_ns = bn_profile_seen_ns(q), stand_ns = 0;
+    struct bn_coverage c = bn_coverage_of(p);
     struct bn_buf b = {0};
 
-    for (size_t i = 0; i < p->n_samples; i++)
-        stand_ns += p->samples[i].weight_ns;
-    if (seen_ns)
+    if (c.seen_ns)
         bn_buf_printf(&b, "the samples stand for %s, %.1f %% of the %s of CPU time that could be sampled",
-                      bn_text_time((double)stand_ns), percent(stand_ns, seen_ns),
-                      bn_text_time((double)seen_ns));
+                      bn_text_time((double)c.sampled_ns), percent(c.sampled_ns, c.seen_ns),
+                      bn_text_time((double)c.seen_ns));
     line(f, md, "Coverage", b.n ? b.p : "unknown");
+    b.n = 0;
+    if (c.n_short) {
+        bn_buf_printf(&b, "%s, which ran for %s together: each too little for a sample",
+                      bn_text_count(c.n_short), bn_text_time((double)c.short_ns));
+        line(f, md, "Threads never sampled", b.p);
+    }
     bn_buf_free(&b);
 }
 

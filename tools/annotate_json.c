@@ -2,6 +2,7 @@
  * The annotated function for programs: everything with samples, and the text beside it. */
 #include <cJSON.h>
 
+#include "hotspots/report.h"
 #include "tools/annotate_view.h"
 
 static void text(cJSON *object, const char *key, const char *value)
@@ -70,6 +71,7 @@ void bn_annotate_json(FILE *f, const struct bn_annotate_view *v)
     cJSON *root = cJSON_CreateObject(), *sources;
 
     text(root, "run_id", v->p->run_id);
+    cJSON_AddItemToObject(root, "quality", bn_report_quality_json(v->p));
     text(root, "function", v->a.function);
     text(root, "module", v->a.module);
     cJSON_AddBoolToObject(root, "inlined_everywhere", v->a.inlined);

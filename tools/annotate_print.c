@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "hotspots/report.h"
 #include "hotspots/report_text.h"
 #include "tools/annotate_view.h"
 
@@ -186,6 +187,7 @@ static void sources(FILE *f, const struct bn_annotate_view *v, uint32_t context)
 
 void bn_annotate_print(FILE *f, const struct bn_annotate_view *v, uint32_t context)
 {
+    bn_report_quality(f, v->p, false);
     head(f, v);
     fputs("self: samples that stopped there; total: with what is inlined or called there\n", f);
     sources(f, v, context);

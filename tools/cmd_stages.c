@@ -5,6 +5,7 @@
 #include <argp.h>
 #include <stdlib.h>
 
+#include "hotspots/report.h"
 #include "tools/runs_cli.h"
 #include "tools/stage_tree.h"
 
@@ -40,9 +41,27 @@ static struct bn_stage_row *rows_of(const struct bn_profile *p)
 
     for (size_t i = 0; i < p->n_stages; i++) {
         const struct bn_stage_node *s = &p->stages[i];
-        rows[i] = (struct bn_stage_row){s->parent,    s->name,   s->calls,  s->total_ns,  s->self_ns,
-                                        s->worker_ns, s->min_ns, s->max_ns, s->p50_ns,    s->p95_ns,
-                                        s->p99_ns,    s->bytes,  s->ops,    s->fused_into};
+        rows[i] = (struct bn_stage_row){.parent = s->parent,
+                                        .name = s->name,
+                                        .calls = s->calls,
+                                        .total_ns = s->total_ns,
+                                        .self_ns = s->self_ns,
+                                        .worker_ns = s->worker_ns,
+                                        .min_ns = s->min_ns,
+                                        .max_ns = s->max_ns,
+                                        .p50_ns = s->p50_ns,
+                                        .p95_ns = s->p95_ns,
+                                        .p99_ns = s->p99_ns,
+                                        .bytes = s->bytes,
+                                        .ops = s->ops,
+                                        .fused_into = s->fused_into,
+                                        .recorded = true,
+                                        .asleep_ns = s->asleep_ns,
+                                        .preempted_ns = s->preempted_ns};
+    }
+    for (size_t i = 0; i < p->n_samples; i++) {
+        rows[p->samples[i].stage].samples++;
+        rows[p->samples[i].stage].sampled_ns += p->samples[i].weight_ns;
     }
     return rows;
 }
@@ -53,6 +72,7 @@ static void print(const struct bn_profile *p, const struct options *o)
 
     if (o->json) {
         cJSON *tree = bn_stage_tree_json(rows, p->n_stages);
+        cJSON_AddItemToObject(tree, "quality", bn_report_quality_json(p));
         char *text = cJSON_Print(tree);
         puts(text);
         cJSON_free(text);
@@ -62,6 +82,7 @@ static void print(const struct bn_profile *p, const struct options *o)
         fprintf(stderr, "bnprof: %s has no stages: %s\n", p->run_id ? p->run_id : "the recording",
                 why ? why : "the program marks none (docs/scopes.md)");
     } else {
+        bn_report_quality(stdout, p, false);
         bn_stage_tree_print(stdout, rows, p->n_stages, p->run.known ? p->run.prompt_tokens : 0);
         bn_stage_cost_print(stdout, p->quality.empty_scope_ns);
     }

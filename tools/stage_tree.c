@@ -169,6 +169,12 @@ static cJSON *json_row(const struct bn_stage_row *rows, const struct inclusive *
     cJSON_AddNumberToObject(o, "p99_ns", (double)r->p99_ns);
     cJSON_AddNumberToObject(o, "bytes", (double)sum[i].bytes);
     cJSON_AddNumberToObject(o, "ops", (double)sum[i].ops);
+    if (r->recorded) {
+        cJSON_AddNumberToObject(o, "samples", (double)r->samples);
+        cJSON_AddNumberToObject(o, "sampled_ns", (double)r->sampled_ns);
+        cJSON_AddNumberToObject(o, "asleep_ns", (double)r->asleep_ns);
+        cJSON_AddNumberToObject(o, "preempted_ns", (double)r->preempted_ns);
+    }
     if (r->fused_into && r->fused_into[0])
         cJSON_AddStringToObject(o, "fused_into", r->fused_into);
     cJSON *children = cJSON_AddArrayToObject(o, "children");

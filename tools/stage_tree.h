@@ -15,6 +15,9 @@ struct bn_stage_row {
     const char *name;
     uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, p50_ns, p95_ns, p99_ns, bytes, ops;
     const char *fused_into; /* stages under which the time of fused calls stands; "" = none */
+    /* Of a recording, all threads in this stage and none below it; else recorded is false. */
+    bool recorded;
+    uint64_t samples, sampled_ns, asleep_ns, preempted_ns;
 };
 
 /* The stages of this process so far. `rows` has room for BN_SCOPE_MAX_NODES; returns how many there are. */
@@ -29,8 +32,9 @@ void bn_stage_tree_print(FILE *f, const struct bn_stage_row *rows, size_t n, uin
 void bn_stage_cost_print(FILE *f, double empty_scope_ns);
 
 /* The same tree: name, calls, total_ns, self_ns, p50_ns, p95_ns, p99_ns, bytes, ops, children (PRODUCT's
- * keys), and min_ns, max_ns, worker_ns. bytes and ops include the children's, as total_ns does. The caller
- * owns the result. */
+ * keys), and min_ns, max_ns, worker_ns; of a recording samples, sampled_ns (CPU time that they stand for),
+ * asleep_ns and preempted_ns, each without the children's. bytes and ops include the children's, as total_ns
+ * does. The caller owns the result. */
 cJSON *bn_stage_tree_json(const struct bn_stage_row *rows, size_t n);
 
 #endif

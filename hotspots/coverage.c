@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ * Sums over samples and threads. */
+#include "hotspots/coverage.h"
+
+#include <stdlib.h>
+
+struct bn_coverage bn_coverage_of(const struct bn_profile *p)
+{
+    struct bn_coverage c = {.seen_ns = bn_profile_seen_ns(&p->quality)};
+    bool *sampled = bn_xcalloc(p->n_threads + 1, sizeof *sampled);
+
+    for (size_t i = 0; i < p->n_samples; i++) {
+        c.sampled_ns += p->samples[i].weight_ns;
+        sampled[p->samples[i].thread] = true;
+    }
+    for (size_t i = 0; i < p->n_threads; i++) {
+        if (sampled[i] || p->threads[i].cpu_ns == 0)
+            continue;
+        c.n_short++;
+        c.short_ns += p->threads[i].cpu_ns;
+    }
+    free(sampled);
+    return c;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ * How much of the program's CPU time the samples stand for, and what they cannot: each thread's period begins
+ * with the thread, so one that ends within its first period has no sample, however many there are of them. */
+#ifndef HOTSPOTS_COVERAGE_H
+#define HOTSPOTS_COVERAGE_H
+
+#include "profiler/profile.h"
+
+struct bn_coverage {
+    uint64_t sampled_ns; /* what the samples stand for */
+    uint64_t seen_ns;    /* CPU time that could be sampled, by the kernel's accounting; 0 = unknown */
+    uint64_t n_short;    /* threads that ran, by the records of switches, and have no sample */
+    uint64_t short_ns;   /* their CPU time */
+};
+
+struct bn_coverage bn_coverage_of(const struct bn_profile *p);
+
+#endif
