@@ -21,6 +21,7 @@ CFLAGS_release := -O2
 CFLAGS_debug   := -O0
 CFLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_tsan    := -O1 -fsanitize=thread
+CFLAGS_fuzz    := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 ifeq ($(CFLAGS_$(CONFIG)),)
 $(error CONFIG=$(CONFIG): expected release, debug, asan or tsan)
 endif
@@ -170,6 +171,23 @@ checkkernel: $(CHECKKERNEL) ## prove every kernel against the C definition
 bench: $(CHECKKERNEL) ## time every kernel against the C definition
 	$(CHECKKERNEL) --bench
 
+# libFuzzer's hours for the functions that test_fuzz runs for seconds. Findings stay in build/fuzz.
+FUZZ_SECONDS ?= 30
+FUZZERS := fuzz_elf fuzz_part fuzz_part_mended fuzz_records fuzz_profile
+FUZZED  := $(patsubst %.c,$(BUILD)/%.o,$(filter profiler/% core/base.c core/scope%.c,$(SOURCES)))
+$(FUZZERS:%=$(BUILD)/tests/fuzz/%): $(BUILD)/tests/fuzz/%: tests/fuzz/fuzz_target.c $(wildcard tests/fuzz/*.h) $(FUZZED)
+	@mkdir -p $(@D)
+	@echo "  LD  $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -DFUZZ=$(@F) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZED) $(LIBS)
+
+fuzz: $(BUILD)/tests/unit/test_fuzz $(BUILD)/tests/data/truth_inline ## feed damaged files to the readers, FUZZ_SECONDS each (needs clang)
+	$(Q)mkdir -p $(FUZZERS:%=build/fuzz/inputs/%)
+	$(Q)BUILD=$(BUILD) $< --seeds build/fuzz/inputs
+	$(Q)$(MAKE) CONFIG=fuzz CC=clang $(FUZZERS:%=build/fuzz/tests/fuzz/%)
+	$(Q)set -e; for f in $(FUZZERS); do \
+	    build/fuzz/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/$$f- build/fuzz/inputs/$$f; done
+
 browser: all ## the flame graph's script in headless Chromium
 	$(Q)BUILD=$(BUILD) tests/browser/run.sh
 
@@ -209,6 +227,6 @@ help: ## this list
 	@echo "CONFIG=release|debug|asan|tsan   CC=gcc|clang   V=1   WERROR=1   MODELS=DIR"
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | sort | column -t -s '|'
 
-.PHONY: all demo tests-build test check checkkernel bench aarch64 browser format lint arrows install uninstall clean help
+.PHONY: all fuzz demo tests-build test check checkkernel bench aarch64 browser format lint arrows install uninstall clean help
 .SECONDARY:
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/pic/*/*.d $(BUILD)/scopelib/*.d)

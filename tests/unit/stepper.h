@@ -195,6 +195,56 @@ static inline void stepper_check_parts(struct stepper *s, struct stepper_task *t
         stepper_note_wrong(s, t, p, in, "parted differs");
 }
 
+/* ---- the chain of frame pointers, in code of the program itself that was built to keep them ---- */
+
+/* The walk that the kernel would do: from rbp to the saved rbp, each with its return address above it, until
+ * it leaves the program's own code. Returns how many addresses. */
+static inline size_t stepper_links(struct stepper *s, const struct bn_process *p,
+                                   const struct bn_unwind_input *in, uint64_t *addresses, size_t max)
+{
+    const struct bn_image *own = s->result.frames[0].place.image;
+    uint64_t rbp = in->regs[BN_UNWIND_RBP], address;
+    size_t n = 1;
+
+    addresses[0] = in->regs[BN_UNWIND_RIP];
+    while (n < max && bn_unwind_input_word(in, rbp + 8, &address) &&
+           bn_maps_find(&s->maps, p, address - 1).image == own) {
+        addresses[n++] = address;
+        if (!bn_unwind_input_word(in, rbp, &rbp))
+            break;
+    }
+    return n;
+}
+
+/* Both methods on one sample: the same chain, but that a walk by rbp misses the caller of a function that has
+ * not linked its frame yet, or no longer. Which of the two it is, libdw's reading of the rules says: they go
+ * by rbp exactly while the frame is linked. */
+static inline void stepper_check_links(struct stepper *s, struct stepper_task *t, const struct bn_process *p,
+                                       const struct bn_unwind_input *in)
+{
+    const struct bn_unwind_result *r = &s->result;
+    uint64_t links[BN_UNWIND_MAX_FRAMES];
+    size_t own = 0;
+    int reg = -1;
+
+    if (!r->n || !r->frames[0].place.has_vaddr || strcmp(r->frames[0].place.image->path, s->program) != 0 ||
+        bn_image_in_section(r->frames[0].place.image, r->frames[0].place.vaddr, ".plt") ||
+        !stepper_has_rules(&r->frames[0].place, &reg))
+        return;
+    while (own < r->n && r->frames[own].place.image == r->frames[0].place.image)
+        own++;
+    if (own < 2)
+        return;
+    size_t n = stepper_links(s, p, in, links, BN_COUNT(links)), missed = own - n;
+    bool same = missed == 0 ? reg != BN_UNWIND_RSP : missed == 1 && reg != BN_UNWIND_RBP;
+    for (size_t i = 1; same && i < n; i++)
+        same = links[i] == r->frames[i + missed].address;
+    s->n_linked += same && missed == 0;
+    s->n_unlinked += same && missed == 1;
+    if (!same)
+        stepper_note_wrong(s, t, p, in, "frame pointers tell otherwise");
+}
+
 /* The chain must be the expected one. It may be shorter only where the copy of the stack did not hold what it
  * needs, where there are too many frames, on another stack, or in code that has no rules. */
 static inline void stepper_check(struct stepper *s, struct stepper_task *t,
@@ -213,15 +263,18 @@ static inline void stepper_check(struct stepper *s, struct stepper_task *t,
 
     bn_unwind(s->unwinder, p, &in, r);
     size_t meaningful = stepper_meaningful(s, t, &in);
+    uint64_t n_wrong = s->n_wrong;
     s->n_checked++;
     for (size_t i = 0; i < r->n && i < meaningful; i++)
         if (i > t->n || r->frames[i].address != stepper_expected(s, t, &in, i)) {
             stepper_note_wrong(s, t, p, &in, "another chain");
             return;
         }
-    if (r->end == BN_UNWIND_COMPLETE && r->n == t->n + 1)
+    if (r->end == BN_UNWIND_COMPLETE && r->n == t->n + 1) {
         stepper_check_parts(s, t, p, &in);
-    else if (meaningful <= t->n && r->n >= meaningful)
+        if (s->program)
+            stepper_check_links(s, t, p, &in);
+    } else if (meaningful <= t->n && r->n >= meaningful)
         s->n_rewritten++;
     else if (r->end == BN_UNWIND_TOO_DEEP && r->n == BN_UNWIND_MAX_FRAMES && t->n + 1 >= r->n)
         s->n_short++;
@@ -235,6 +288,8 @@ static inline void stepper_check(struct stepper *s, struct stepper_task *t,
         s->n_no_cfi++;
     else
         stepper_note_wrong(s, t, p, &in, "ends wrongly");
+    if (s->on_right && s->n_wrong == n_wrong)
+        s->on_right(s, t, p, &in);
 }
 
 /* Has this instruction been seen with this chain and this depth of the stack? */

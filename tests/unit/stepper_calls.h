@@ -52,11 +52,16 @@ struct stepper {
     char *maps_text; /* of the last look */
     uint8_t stack[STEPPER_DUMP_BYTES];
     size_t dump_bytes;
-    const char *entry; /* begin here: "" = the program's entry point, NULL = the very first instruction */
+    const char *entry;   /* begin here: "" = the program's entry point, NULL = the very first instruction */
+    const char *program; /* compare with its frame pointers too; NULL = it does not keep them */
     uint64_t max_steps;
+    /* Told of every sample whose chain, in `result`, was right; NULL = nobody. */
+    void (*on_right)(struct stepper *s, const struct stepper_task *t, const struct bn_process *p,
+                     const struct bn_unwind_input *in);
+    void *ctx;
 
-    uint64_t n_steps, n_checked, n_parted, n_wrong, n_short, n_no_cfi, n_other_stack, n_rewritten, n_signals,
-        n_tasks;
+    uint64_t n_steps, n_checked, n_parted, n_linked, n_unlinked, n_wrong, n_short, n_no_cfi, n_other_stack,
+        n_rewritten, n_signals, n_tasks;
     char wrong[32][768]; /* the first ones, by function */
     char wrong_in[32][96];
     uint64_t wrong_times[32];
@@ -79,9 +84,12 @@ static inline size_t stepper_read(int32_t pid, uint64_t address, void *to, size_
 /* What the kernel copies of a stack: up to the end of what is mapped there. */
 static inline size_t stepper_stack(struct stepper *s, int32_t pid, uint64_t sp)
 {
-    size_t n = 0;
+    struct iovec mine = {s->stack, s->dump_bytes},
+                 theirs = {(void *)(uintptr_t)sp, s->dump_bytes}; /* NOLINT */
+    ssize_t all = process_vm_readv(pid, &mine, 1, &theirs, 1, 0);
+    size_t n = all > 0 ? (size_t)all : 0;
 
-    while (n < s->dump_bytes) {
+    while (n < s->dump_bytes) { /* what is mapped ends before: as far as it goes */
         size_t page = 4096 - (sp + n) % 4096, got;
         got = stepper_read(pid, sp + n, s->stack + n, bn_min_size(page, s->dump_bytes - n));
         n += got;
