@@ -33,6 +33,8 @@ struct unit {
     Dwarf_Die die;  /* holds the line table and the ranges */
     Dwarf_Die body; /* holds the functions; differs from die when they are in a .dwo file */
     bool read, cpp;
+    size_t n_bytes;      /* no sound unit has more entries */
+    size_t *ranges_left; /* of the whole file */
     struct function *functions;
     size_t n, capacity;
     struct scope *scopes;
@@ -42,6 +44,7 @@ struct unit {
 
 struct bn_debug {
     Dwarf *dwarf;
+    size_t ranges_left; /* how many more are read: a sound file's do not share their bytes */
     struct unit *units;
     size_t n_units, cap_units;
     struct range *ranges;
@@ -61,9 +64,24 @@ static void add_ranges(struct bn_debug *d, size_t unit)
     for (ptrdiff_t at = 0; (at = dwarf_ranges(&d->units[unit].die, at, &base, &low, &high)) > 0;) {
         if (low >= high)
             continue;
+        if (d->ranges_left == 0)
+            return;
+        d->ranges_left--;
         bn_grow(&d->ranges, &d->cap_ranges, d->n_ranges + 1, sizeof *d->ranges);
         d->ranges[d->n_ranges++] = (struct range){low, high, unit};
     }
+}
+
+/* 0 = cannot be told. */
+static size_t unit_bytes(Dwarf_Die *die)
+{
+    Dwarf_Off start = dwarf_dieoffset(die) - dwarf_cuoffset(die), next;
+    size_t head;
+
+    return dwarf_next_unit(dwarf_cu_getdwarf(die->cu), start, &next, &head, NULL, NULL, NULL, NULL, NULL,
+                           NULL) == 0
+               ? next - start
+               : 0;
 }
 
 static int by_low(const void *a, const void *b)
@@ -85,13 +103,16 @@ static struct bn_debug *read_units(struct bn_image *image)
     if (!image->usable)
         return d;
     bn_image_ask_debug(image);
-    d->dwarf = dwarf_begin_elf(image->debug_elf ? image->debug_elf : image->elf, DWARF_C_READ, NULL);
+    Elf *elf = image->debug_elf ? image->debug_elf : image->elf;
+    d->dwarf = dwarf_begin_elf(elf, DWARF_C_READ, NULL);
+    elf_rawfile(elf, &d->ranges_left);
     while (d->dwarf && dwarf_get_units(d->dwarf, cu, &cu, NULL, &type, &die, &sub) == 0) {
         if (type != DW_UT_compile && type != DW_UT_skeleton)
             continue;
         bn_grow(&d->units, &d->cap_units, d->n_units + 1, sizeof *d->units);
         bool split = type == DW_UT_skeleton && dwarf_tag(&sub) == DW_TAG_compile_unit;
-        d->units[d->n_units] = (struct unit){.die = die, .body = split ? sub : die};
+        d->units[d->n_units] =
+            (struct unit){.die = die, .body = split ? sub : die, .ranges_left = &d->ranges_left};
         add_ranges(d, d->n_units++);
     }
     if (d->n_ranges)
@@ -133,6 +154,9 @@ static void add_function(struct unit *u, Dwarf_Die *die)
     for (ptrdiff_t at = 0; (at = dwarf_ranges(die, at, &base, &low, &high)) > 0;) {
         if (low >= high)
             continue;
+        if (*u->ranges_left == 0)
+            return;
+        (*u->ranges_left)--;
         bn_grow(&u->functions, &u->capacity, u->n + 1, sizeof *u->functions);
         u->functions[u->n++] = (struct function){low, high, *die};
     }
@@ -147,36 +171,39 @@ static int32_t add_scope(struct unit *u, const Dwarf_Die *die, int32_t parent)
     return (int32_t)u->n_scopes++;
 }
 
-/* Functions stand below the unit, namespaces, types and (nested ones) other functions. */
-static void gather(struct unit *u, Dwarf_Die *parent, int32_t scope, int depth)
+/* Functions stand below the unit, namespaces, types and (nested ones) other functions. In a damaged file an
+ * entry may call one of its own descendants the next beside it; *left keeps the number of ways through such
+ * entries, which doubles with every level, from mattering. */
+static void gather(struct unit *u, Dwarf_Die *parent, int32_t scope, int depth, size_t *left)
 {
     Dwarf_Die die;
 
     if (depth > MAX_DEPTH || dwarf_child(parent, &die) != 0)
         return;
     do {
+        *left -= *left > 0;
         switch (dwarf_tag(&die)) {
         case DW_TAG_subprogram:
             add_function(u, &die);
             if (scope != NO_SCOPE)
                 bn_idmap_put(&u->scope_of, (uintptr_t)die.addr, 0, (uint32_t)scope);
-            gather(u, &die, NO_SCOPE, depth + 1);
+            gather(u, &die, NO_SCOPE, depth + 1, left);
             break;
         case DW_TAG_namespace:
         case DW_TAG_class_type:
         case DW_TAG_structure_type:
         case DW_TAG_union_type:
-            gather(u, &die, add_scope(u, &die, scope), depth + 1);
+            gather(u, &die, add_scope(u, &die, scope), depth + 1, left);
             break;
         case DW_TAG_module:
         case DW_TAG_lexical_block:
         case DW_TAG_inlined_subroutine:
-            gather(u, &die, NO_SCOPE, depth + 1);
+            gather(u, &die, NO_SCOPE, depth + 1, left);
             break;
         default:
             break;
         }
-    } while (dwarf_siblingof(&die, &die) == 0);
+    } while (dwarf_siblingof(&die, &die) == 0 && *left > 0);
 }
 
 static bool is_cpp(Dwarf_Die *unit)
@@ -199,7 +226,9 @@ static struct function *find_function(struct unit *u, uint64_t vaddr)
     if (!u->read) {
         u->read = true;
         u->cpp = is_cpp(&u->die);
-        gather(u, &u->body, NO_SCOPE, 0);
+        u->n_bytes = unit_bytes(&u->body);
+        size_t left = u->n_bytes;
+        gather(u, &u->body, NO_SCOPE, 0, &left);
     }
     for (size_t i = 0; i < u->n; i++) {
         struct function *f = &u->functions[i];
@@ -214,6 +243,7 @@ static struct function *find_function(struct unit *u, uint64_t vaddr)
 struct chain {
     Dwarf_Die die[MAX_CHAIN]; /* outermost first */
     size_t n;
+    size_t left; /* entries to be looked at: see gather */
 };
 
 static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int depth)
@@ -223,6 +253,7 @@ static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int dept
     if (depth > MAX_DEPTH || dwarf_child(parent, &die) != 0)
         return;
     do {
+        c->left -= c->left > 0;
         int tag = dwarf_tag(&die);
         bool block = tag == DW_TAG_lexical_block && !dwarf_hasattr(&die, DW_AT_ranges) &&
                      !dwarf_hasattr(&die, DW_AT_low_pc);
@@ -236,7 +267,7 @@ static void descend(struct chain *c, Dwarf_Die *parent, uint64_t vaddr, int dept
         descend(c, &die, vaddr, depth + 1);
         if (c->n > before)
             return; /* blocks may overlap: one without an inlined function here does not end the search */
-    } while (dwarf_siblingof(&die, &die) == 0);
+    } while (dwarf_siblingof(&die, &die) == 0 && c->left > 0);
 }
 
 /* The entry that declares the function: its class or namespace stands around that. */
@@ -365,6 +396,7 @@ size_t bn_debug_find(struct bn_image *image, uint64_t vaddr, struct bn_debug_fra
         return 0;
     if (f) {
         chain.die[chain.n++] = f->die;
+        chain.left = u->n_bytes;
         descend(&chain, &f->die, vaddr, 0);
     }
     size_t shown = chain.n;
