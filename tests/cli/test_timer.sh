@@ -29,7 +29,7 @@ check "and is no false alarm" grep -qE '^clear +throttled' flags
 "$BNPROF" record -e timer --call-graph fp -- "$truth/truth_spin" 100 2>err
 check "frame pointers need the kernel" grep -q 'call-graph fp needs the kernel' err
 is "and the stack is copied" "$(quality call_graph)" dwarf
-LD_PRELOAD=libm.so.6 "$BNPROF" record -e timer -- env >out 2>/dev/null
+ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=libm.so.6 "$BNPROF" record -e timer -- env >out 2>/dev/null
 check "a preloaded library stays" grep -qE '^LD_PRELOAD=.*libbnprof-timer.so:libm.so.6$' out
 mkdir "a b"
 cp "$root/$BUILD/libbnprof-timer.so" "$BNPROF" "a b"
@@ -83,16 +83,19 @@ done
 "$truth/truth_noperf" "$BNPROF" record -e cpu-clock -- touch started >out 2>err
 is "forced cpu-clock is refused" "$?$(test -e started && echo started)" 1
 rm -rf bnprof.data
-"$truth/truth_noperf" "$BNPROF" record -- run >out 2>err
+rounds=()
+[ "$CONFIG" = release ] || rounds=(--rounds 2) # slow enough
+"$truth/truth_noperf" "$BNPROF" record -- run "${rounds[@]}" >out 2>err
 is "engine: status" $? 0
 is "engine: timer" "$(quality event)" timer
-"$BNPROF" run >plain-out 2>/dev/null
+"$BNPROF" run "${rounds[@]}" >plain-out 2>/dev/null
 check "engine: says the same as alone" cmp out plain-out
 check "engine: every sample has its stage" \
     python3 -c "import json; q=json.load(open('bnprof.data/latest/profile.json'))['quality']; assert q['n_joined'] >= 0.99 * q['n_samples'] > 300, q"
 check "engine: its worker is sampled" \
     python3 -c "import json; assert any((t['name'] or '').startswith('bn-worker') for t in json.load(open('bnprof.data/latest/profile.json'))['threads'])"
-check "engine: grade A or B" grep -qE ', grade [AB]$' err
+# What AddressSanitizer puts between variables makes stacks longer than their copy.
+[ "$CONFIG" = asan ] || check "engine: grade A or B" grep -qE ', grade [AB]$' err
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     mkdir -m 777 user && chmod 755 "$dir"
     (cd user && setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
