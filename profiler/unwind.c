@@ -277,6 +277,7 @@ static void begin(struct bn_unwinder *u, const struct bn_unwind_input *in, struc
     memcpy(u->regs, in->regs, sizeof u->regs);
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
+    u->reads_left = BN_UNWIND_MAX_READS;
     u->n_popped = 0;
     u->derived = u->unlogged = u->beyond_dump = u->off_stack = false;
     u->result = result;

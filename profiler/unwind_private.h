@@ -11,6 +11,7 @@ enum {
     BN_UNWIND_MAX_SPACES = 16,
     BN_UNWIND_MAX_POPPED = 6,
     BN_UNWIND_BOTTOM_FRAMES = 3,
+    BN_UNWIND_MAX_READS = 1 << 18, /* words that libunwind may ask for in one chain: its rules may loop */
     BN_UNWIND_MAX_STACK =
         8 << 20, /* a word further above the stack pointer is not taken for one of the stack */
 };
@@ -45,6 +46,7 @@ struct bn_unwinder {
     uint64_t regs[BN_UNWIND_REGS]; /* of the frame at which libunwind (re)started */
     uint32_t known;
     uint64_t stack_start;
+    uint32_t reads_left;
     struct bn_place here; /* of the frame being stepped */
     uint64_t bias;
     const struct bn_fde *fde;

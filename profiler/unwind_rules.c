@@ -108,6 +108,8 @@ bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *wor
 
 /* ---- libunwind's accessors ---- */
 
+/* Every byte of a rule that libunwind executes comes from here. It knows no end of an expression that jumps
+ * backwards, nor of a list of states to be remembered: here is where that ends. */
 static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value, int write, void *arg)
 {
     struct bn_unwinder *u = arg;
@@ -115,8 +117,9 @@ static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value
     uint64_t word;
 
     (void)as;
-    if (write)
+    if (write || u->reads_left == 0)
         return -UNW_EINVAL;
+    u->reads_left--;
     if (address == table_address) {
         *value = u->table_word;
         return 0;
