@@ -186,9 +186,30 @@ int bn_perf_choose(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid
     return 0;
 }
 
+/* When threads of which all events are inherited take turns on a CPU, the kernel lets them trade their events
+ * and saves the switch. A thread that starts others then goes on with events that have just begun their
+ * period, and when it starts them often it is never sampled. An event that is not inherited ends the trade
+ * between it and them. It counts nothing; without it (no descriptor left) the recording goes on. */
+static void anchor_events(struct bn_perf *s, pid_t pid)
+{
+    struct perf_event_attr attr = {.type = PERF_TYPE_SOFTWARE,
+                                   .size = sizeof attr,
+                                   .config = PERF_COUNT_SW_DUMMY,
+                                   .exclude_kernel = 1,
+                                   .exclude_hv = 1};
+
+    s->anchor_fd = bn_ladder_open(&attr, pid, -1);
+    s->anchored = s->anchor_fd >= 0;
+}
+
 int bn_perf_start(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
 {
-    return s->timer ? 0 : fit_rings(s, pid, &o->ladder, err);
+    if (s->timer)
+        return 0;
+    if (fit_rings(s, pid, &o->ladder, err) != 0)
+        return -1;
+    anchor_events(s, pid);
+    return 0;
 }
 
 int bn_perf_open(struct bn_perf *s, const struct bn_perf_options *o, pid_t pid, struct bn_err *err)
@@ -217,6 +238,8 @@ void bn_perf_close(struct bn_perf *s)
         s->n_rings = 0;
     }
     close_rings(s);
+    if (s->anchored)
+        close(s->anchor_fd);
     free(s->rings);
     bn_buf_free(&s->notes);
     *s = (struct bn_perf){0};

@@ -31,6 +31,8 @@ struct bn_perf {
     size_t n_rings;
     bool frame_pointers;    /* the kernel walks the stack; never with timers */
     struct bn_timer *timer; /* BN_EVENT_TIMER: one ring without a descriptor, fd -1; else NULL */
+    bool anchored;
+    int anchor_fd; /* an event that is not inherited */
 };
 
 /* Find the step of the ladder for `pid` (0: for a child of ours to come), and prepare what the program must
