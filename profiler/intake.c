@@ -220,9 +220,10 @@ static void write_samples(struct bn_intake *in, struct bn_raw_writer *w)
 
 void bn_intake_write_totals(struct bn_intake *in, struct bn_raw_writer *w)
 {
-    struct bn_raw_on_cpu *on = bn_xcalloc(in->n_threads + 1, sizeof *on);
-
     bn_off_cpu_write(&in->off_cpu, w);
+    if (in->no_switches)
+        return;
+    struct bn_raw_on_cpu *on = bn_xcalloc(in->n_threads + 1, sizeof *on);
     for (size_t i = 0; i < in->n_threads; i++) {
         struct bn_off_cpu_thread times = in->threads[i].times;
         bn_off_cpu_ends(&times, in->last_ns);

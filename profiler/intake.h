@@ -37,6 +37,7 @@ struct bn_intake {
     size_t n_samples, cap_samples;
     struct bn_off_cpu off_cpu; /* its gaps are to be placed before the next write */
     uint64_t start_ns;         /* of the recording; set by the caller */
+    bool no_switches;          /* set by the owner: the source tells none, so no thread's time is known */
     uint64_t last_ns;          /* of the latest record */
     /* Set by the owner: the process with the scopes, 0 = none, and since when. exec_ns: when it became
      * another program, UINT64_MAX = it did not. */

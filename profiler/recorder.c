@@ -339,6 +339,7 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
     const struct perf_event_attr *attr = &rec->sampler.ladder.attr;
     bn_intake_begin(&rec->intake, &(struct bn_record_format){attr->sample_type, attr->sample_regs_user},
                     rec->sampler.frame_pointers);
+    rec->intake.no_switches = !attr->context_switch;
     return 0;
 }
 

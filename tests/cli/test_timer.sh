@@ -22,6 +22,8 @@ check "kernel-not-sampled is clear" grep -qE '^clear +kernel-not-sampled' flags
 check "throttled is clear: the samples stand for the CPU time" grep -qE '^clear +throttled .*samples stand for' flags
 check "the report says whose the kernel's time is" \
     sh -c '"$BNPROF" hotspots | grep -q "Kernel not seen.*: none: .* count for the user code that called it"'
+check "no record of switches, so no thread's CPU time" \
+    python3 -c "import json; t = json.load(open('bnprof.data/latest/profile.json'))['threads']; assert t and not any(x['cpu_ns'] for x in t)"
 "$BNPROF" record -e timer -F 5000 -- "$truth/truth_spin" 300 2>err
 check "a rate beyond the tick is lowered in one sentence" grep -qE '^bnprof: 5000 Hz lowered to [0-9]+ Hz: CPU timers expire' err
 "$BNPROF" flags bnprof.data/latest >flags 2>&1
