@@ -26,6 +26,36 @@ struct bn_interval bn_stats_share_z(double k, double n, double z)
     return (struct bn_interval){k <= 0 ? 0 : fmax(0, middle - half), k >= n ? 1 : fmin(1, middle + half)};
 }
 
+/* Kullback-Leibler divergence of two coins. */
+static double divergence(double q, double p)
+{
+    double heads = q > 0 ? q * log(q / p) : 0, tails = q < 1 ? (1 - q) * log((1 - q) / (1 - p)) : 0;
+
+    return heads + tails;
+}
+
+/* P(k/n beyond q) <= exp(-n D(q || share)): the q at which that is alpha / 2, by bisection. */
+static double beyond(double share, double far, double most)
+{
+    double near = share;
+
+    if (divergence(far, share) <= most)
+        return far;
+    for (int i = 0; i < 60; i++) {
+        double middle = (near + far) / 2;
+        *(divergence(middle, share) > most ? &far : &near) = middle;
+    }
+    return far;
+}
+
+struct bn_interval bn_stats_hits(double share, double n, double alpha)
+{
+    if (!(n > 0) || !(share > 0) || !(share < 1))
+        return (struct bn_interval){n > 0 && share >= 1 ? 1 : 0, n > 0 && share <= 0 ? 0 : 1};
+    double most = log(2 / alpha) / n;
+    return (struct bn_interval){beyond(share, 0, most), beyond(share, 1, most)};
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
     double x, y;

@@ -15,6 +15,11 @@ struct bn_interval bn_stats_share(double k, double n);
 /* The same with z standard deviations to either side. */
 struct bn_interval bn_stats_share_z(double k, double n, double z);
 
+/* The other way round: the shares between which k / n lies when `share` is the truth, but for a chance below
+ * alpha, both sides together. By Chernoff's bound, which holds for every n (and is wider than need be), where
+ * a normal approximation is wrong far out. n = 0: 0 … 1. */
+struct bn_interval bn_stats_hits(double share, double n, double alpha);
+
 /* Percentile q (0 … 1) of sorted values by linear interpolation; n >= 1. */
 double bn_stats_percentile(const double *sorted, size_t n, double q);
 void bn_stats_sort(double *values, size_t n);

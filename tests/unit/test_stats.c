@@ -33,6 +33,54 @@ static void test_share(void **state)
     near(i.high, 1, 0);
 }
 
+/* P(k hits of n), exactly. */
+static double binomial(unsigned k, unsigned n, double share)
+{
+    double log_p = lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0);
+
+    return exp(log_p + k * log(share) + (n - k) * log(1 - share));
+}
+
+/* What lies outside of the bounds is rarer than promised, for every n and far out; and they are not wider
+ * than seven standard deviations and a bit. */
+static void test_hits(void **state)
+{
+    static const double shares[] = {0.002, 0.02, 0.1, 0.2, 0.5, 0.7, 0.97}, alphas[] = {0.05, 1e-3, 2e-6};
+    static const unsigned ns[] = {1, 7, 20, 100, 999, 5000};
+
+    (void)state;
+    for (size_t s = 0; s < sizeof shares / sizeof *shares; s++)
+        for (size_t a = 0; a < sizeof alphas / sizeof *alphas; a++)
+            for (size_t i = 0; i < sizeof ns / sizeof *ns; i++) {
+                unsigned n = ns[i];
+                struct bn_interval in = bn_stats_hits(shares[s], n, alphas[a]);
+                double outside = 0, sigma = sqrt(shares[s] * (1 - shares[s]) / n);
+                for (unsigned k = 0; k <= n; k++)
+                    outside +=
+                        (double)k / n < in.low || (double)k / n > in.high ? binomial(k, n, shares[s]) : 0;
+                if (outside > alphas[a])
+                    fail_msg("%.3f of %u: %.3g outside, promised %.3g", shares[s], n, outside, alphas[a]);
+                assert_true(in.low <= shares[s] && shares[s] <= in.high);
+                assert_true(in.high - shares[s] <= 7 * sigma + 16.0 / n);
+                assert_true(shares[s] - in.low <= 7 * sigma + 16.0 / n);
+            }
+}
+
+static void test_hits_edges(void **state)
+{
+    struct bn_interval i = bn_stats_hits(0.3, 0, 0.01);
+
+    (void)state;
+    near(i.low, 0, 0);
+    near(i.high, 1, 0);
+    i = bn_stats_hits(0, 100, 0.01); /* what cannot be is never hit */
+    near(i.low, 0, 0);
+    near(i.high, 0, 0);
+    i = bn_stats_hits(1, 100, 0.01);
+    near(i.low, 1, 0);
+    near(i.high, 1, 0);
+}
+
 static void test_percentiles(void **state)
 {
     double v[] = {5, 1, 4, 2, 3};
@@ -97,10 +145,9 @@ static void test_bootstrap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share),
-        cmocka_unit_test(test_percentiles),
-        cmocka_unit_test(test_mann_whitney),
-        cmocka_unit_test(test_bootstrap),
+        cmocka_unit_test(test_share),        cmocka_unit_test(test_hits),
+        cmocka_unit_test(test_hits_edges),   cmocka_unit_test(test_percentiles),
+        cmocka_unit_test(test_mann_whitney), cmocka_unit_test(test_bootstrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
