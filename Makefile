@@ -41,11 +41,12 @@ ISA.dotprod    := -march=armv8.2-a+dotprod
 isa = $(ISA.$(lastword $(subst _, ,$(basename $(notdir $1)))))
 
 ROOMS   := kernels core profiler flamegraphs hotspots tools
-SOURCES := $(filter-out profiler/timer_preload.c,$(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))))
+SOURCES := $(filter-out profiler/timer_preload.c profiler/truth_library.c,$(sort $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))))
 KERNELS.x86_64  := avx2 avx512 avx512vnni
 KERNELS.aarch64 := neon dotprod
 SOURCES := $(filter-out $(patsubst %,\%_%.c,$(filter-out $(KERNELS.$(ARCH)),$(KERNELS.x86_64) $(KERNELS.aarch64))),$(SOURCES))
 EMBED   := core/tiny-bitnet-i2s.gguf $(wildcard flamegraphs/*.js flamegraphs/*.css)
+SWAP    := $(BUILD)/profiler/truth_first.so $(BUILD)/profiler/truth_other.so
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libbnprof.a
 SCOPE   := $(BUILD)/libbnprof-scope
@@ -65,7 +66,7 @@ $(PROGRAM): $(BUILD)/tools/bnprof.o $(LIBRARY)
 	@echo "  LD  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(LIBRARY): $(filter-out $(BUILD)/tools/bnprof.o,$(OBJECTS)) $(EMBED:%=$(BUILD)/%.embed.o)
+$(LIBRARY): $(filter-out $(BUILD)/tools/bnprof.o,$(OBJECTS)) $(EMBED:%=$(BUILD)/%.embed.o) $(SWAP:%=%.embed.o)
 	@echo "  AR  $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
@@ -107,12 +108,23 @@ $(BUILD)/profiler/fingerprint.o: CFLAGS += -DBN_BUILD_VERSION='"$(VERSION)"' -DB
 $(BUILD)/profiler/fingerprint.o: $(BUILD)/git-describe
 
 # Any file as bytes: bn_embed_<name> … bn_embed_<name>_end, with every character of the base name that C does not allow as _.
-$(BUILD)/%.embed.o: % Makefile
+define embed
 	@mkdir -p $(@D)
 	@echo "  EMB $<"
 	$(Q)name=bn_embed_$$(basename $< | tr -c 'A-Za-z0-9\n' '_'); \
 	printf '.section .rodata\n.balign 64\n.global %s\n%s:\n.incbin "%s"\n.global %s_end\n%s_end:\n.byte 0\n.section .note.GNU-stack,"",%%progbits\n' \
 	    $$name $$name $< $$name $$name | $(CC) -c -x assembler -o $@ -
+endef
+$(BUILD)/%.embed.o: % Makefile
+	$(embed)
+$(BUILD)/%.so.embed.o: $(BUILD)/%.so Makefile
+	$(embed)
+
+# Two libraries of one size for the self-test. Built plainly: they are what is measured.
+$(SWAP): $(BUILD)/profiler/truth_%.so: profiler/truth_library.c Makefile
+	@mkdir -p $(@D)
+	@echo "  LD  $@"
+	$(Q)$(CC) -std=c11 -DWORK=truth_in_$* -O1 -fno-omit-frame-pointer -fPIC -shared -nostdlib -Wl,-soname,$*.so -o $@ $<
 
 $(BUILD)/tests/unit/test_scopelib: $(BUILD)/scopelib/scopelib.o
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
