@@ -35,6 +35,16 @@ const char *bn_ladder_event_name(enum bn_ladder_event event)
     return names[event];
 }
 
+bool bn_ladder_event_find(const char *name, enum bn_ladder_event *event)
+{
+    for (enum bn_ladder_event e = BN_EVENT_AUTO; e <= BN_EVENT_TIMER; e++)
+        if (strcmp(name, bn_ladder_event_name(e)) == 0) {
+            *event = e;
+            return true;
+        }
+    return false;
+}
+
 void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options *o, bool cycles, bool kernel)
 {
     *attr = (struct perf_event_attr){

@@ -38,6 +38,8 @@ struct bn_ladder {
 
 /* "auto", "cycles", "cpu-clock", "timer". */
 const char *bn_ladder_event_name(enum bn_ladder_event event);
+/* The other way round; false and *event unchanged if none is called so. */
+bool bn_ladder_event_find(const char *name, enum bn_ladder_event *event);
 
 /* The attributes of one step with all that bnprof asks for; disabled until exec (unless attached), inherited
  * by threads and children. */

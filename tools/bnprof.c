@@ -7,6 +7,8 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct command {
     const char *name, *what;
@@ -26,6 +28,7 @@ static const struct command commands[] = {
     {"inspect", "metadata, tensors and sanity checks of a model file", cmd_inspect},
     {"synth", "write a random model of a real shape", cmd_synth},
     {"tokenize", "text on stdin to token ids, and back", cmd_tokenize},
+    {"selftest", "is the profiler right on this host: programs whose profile is known", cmd_selftest},
     {"fingerprint", "what this host, build and set-up are", cmd_fingerprint},
 };
 
@@ -55,6 +58,22 @@ int bn_tool_finish(int status)
         return BN_EXIT_FAILED;
     }
     return status; /* a command that failed has said why */
+}
+
+char *bn_tool_own_path(void)
+{
+    static const char link[] = "/proc/self/exe";
+    char path[4096];
+    struct stat by_link, by_path;
+    ssize_t n = readlink(link, path, sizeof path - 1);
+
+    if (n <= 0)
+        return bn_xstrdup(link);
+    path[n] = '\0';
+    if (stat(link, &by_link) != 0 || stat(path, &by_path) != 0 || by_link.st_ino != by_path.st_ino ||
+        by_link.st_dev != by_path.st_dev)
+        return bn_xstrdup(link);
+    return bn_xstrdup(path);
 }
 
 static void print_help(FILE *f)

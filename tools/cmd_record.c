@@ -85,23 +85,6 @@ static char *command_line(char *const *command)
     return out.p;
 }
 
-/* This program's file, so that the program's name stays bnprof; the link itself if the file was replaced. */
-static char *own_path(void)
-{
-    static const char link[] = "/proc/self/exe";
-    char path[4096];
-    struct stat by_link, by_path;
-    ssize_t n = readlink(link, path, sizeof path - 1);
-
-    if (n <= 0)
-        return bn_xstrdup(link);
-    path[n] = '\0';
-    if (stat(link, &by_link) != 0 || stat(path, &by_path) != 0 || by_link.st_ino != by_path.st_ino ||
-        by_link.st_dev != by_path.st_dev)
-        return bn_xstrdup(link);
-    return bn_xstrdup(path);
-}
-
 /* ---- the folder ---- */
 
 static int make_folder(struct job *job, struct bn_err *err)
@@ -277,7 +260,7 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
 static int record(struct job *job, struct bn_err *err)
 {
     char *const *command = job->options.command;
-    char *own = own_path(), *part = bn_xasprintf("%s/profile.part", job->run_dir),
+    char *own = bn_tool_own_path(), *part = bn_xasprintf("%s/profile.part", job->run_dir),
          *text = command_line(command);
     char *name = NULL, started[64];
     struct bn_recorder_result result;

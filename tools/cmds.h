@@ -23,6 +23,7 @@ int cmd_list(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_selftest(int argc, char **argv);
 int cmd_fingerprint(int argc, char **argv);
 
 /* ---- shared by commands (tools/bnprof.c) ---- */
@@ -33,6 +34,10 @@ int bn_tool_fail(const struct bn_err *err);
 int bn_tool_usage(const char *command, const char *format, ...) BN_PRINTF(2, 3);
 /* Flush stdout and check it (disk full, closed pipe): `status`, or BN_EXIT_FAILED with a message. */
 int bn_tool_finish(int status);
+
+/* This program's file, so that the program's name stays bnprof; /proc/self/exe if the file was replaced. The
+ * caller frees. */
+char *bn_tool_own_path(void);
 
 #define BN_VERSION "0.1.0"
 

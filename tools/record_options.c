@@ -79,12 +79,8 @@ static void parse_call_graph(struct argp_state *state, struct bn_record_options 
 
 static void parse_event(struct argp_state *state, struct bn_record_options *o, const char *text)
 {
-    for (enum bn_ladder_event event = BN_EVENT_AUTO; event <= BN_EVENT_TIMER; event++)
-        if (strcmp(text, bn_ladder_event_name(event)) == 0) {
-            o->ladder.event = event;
-            return;
-        }
-    argp_error(state, "--event '%s': expected auto, cycles, cpu-clock or timer", text);
+    if (!bn_ladder_event_find(text, &o->ladder.event))
+        argp_error(state, "--event '%s': expected auto, cycles, cpu-clock or timer", text);
 }
 
 static void parse_duration(struct argp_state *state, struct bn_record_options *o, const char *text)
