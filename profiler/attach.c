@@ -65,6 +65,29 @@ bool bn_attach_usage(pid_t pid, struct bn_launch_end *usage)
     return true;
 }
 
+/* By proc(5): a process that has ended and waits for its parent, or a thread of the kernel, has a number but
+ * no program. NULL = it has one. */
+static const char *no_program(pid_t pid)
+{
+    enum { STATE = 3, FLAGS = 9, OF_THE_KERNEL = 0x00200000 /* PF_KTHREAD */ };
+    char *text = read_proc(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
+    unsigned long flags = 0;
+    char state = 0;
+
+    at = at ? strchr(at, ' ') : NULL;
+    for (int field = STATE; at && field <= FLAGS; field++, at = strchr(at + 1, ' ')) {
+        if (field == STATE)
+            state = at[1];
+        if (field == FLAGS)
+            flags = strtoul(at, NULL, 10);
+    }
+    free(text);
+    if (flags & OF_THE_KERNEL)
+        return "this is a thread of the kernel; only programs are recorded";
+    return state == 'Z' || state == 'X' ? "the process has ended and only waits for its parent to notice"
+                                        : NULL;
+}
+
 int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct bn_err *err)
 {
     *a = (struct bn_attach){.pid = pid, .pidfd = -1};
@@ -80,6 +103,9 @@ int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct
                           (int)pid, leader);
     if (pid == getpid())
         return bn_err_set(err, "-p %d: this is bnprof itself", (int)pid);
+    const char *why_not = no_program(pid);
+    if (why_not)
+        return bn_err_set(err, "-p %d: %s", (int)pid, why_not);
     char *maps = bn_xasprintf("/proc/%d/maps", (int)pid);
     FILE *f = fopen(maps, "re");
     int why = errno;

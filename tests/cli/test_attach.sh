@@ -96,5 +96,43 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 else
     skip "another user's" "needs root and setpriv"
 fi
+before=$(find . -name profile.json | wc -l)
+python3 -c '
+import os, sys, time
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+print(pid, flush=True)
+time.sleep(600)' >zombie &
+parent=$!
+until [ -s zombie ] && grep -q 'State:.*Z' "/proc/$(cat zombie)/status"; do sleep 0.05; done
+fails "a zombie" 1 "^bnprof: -p $(cat zombie): the process has ended and only waits" "$BNPROF" record -p "$(cat zombie)"
+kill $parent
+if kthread=$(pgrep -x kthreadd); then
+    fails "a thread of the kernel" 1 "^bnprof: -p $kthread: this is a thread of the kernel" "$BNPROF" record -p "$kthread"
+else
+    skip "a thread of the kernel" "none is to be seen from here"
+fi
+sleep 0.3 &
+"$BNPROF" record -p $! 2>err
+is "a process that ends at once, and did nothing" $? 0
+check "is no recording" grep -qE '^bnprof: no samples in .*, so there is no recording$' err
+true &
+pid=$!
+wait $pid
+fails "a process that has gone" 1 'no such process' "$BNPROF" record -p $pid
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    mkdir -m 755 closed
+    setpriv --reuid=65534 --regid=65534 --clear-groups sleep 60 &
+    pid=$!
+    until [ "$(ps -o uid= -p $pid | tr -d ' ')" = 65534 ]; do sleep 0.05; done
+    fails "a folder that cannot be written" 1 '^bnprof: closed.*Permission denied' \
+        setpriv --reuid=65534 --regid=65534 --clear-groups "$BNPROF" record -o closed -p $pid
+    kill $pid
+    is "nothing is in it" "$(find closed -mindepth 1 | wc -l)" 0
+else
+    skip "a folder that cannot be written" "needs root and setpriv"
+fi
+is "none of these left a recording" "$(find . -name profile.json | wc -l)" "$before"
 is "nothing half-made is left" "$(find . -name 'profile.part*' | wc -l)" 0
 plan

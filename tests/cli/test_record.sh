@@ -127,6 +127,28 @@ check "full disk: says so" grep -qE 'profile.part: (File too large|No space left
 check "full disk: the program was not disturbed" test -s finished
 is "full disk: nothing pretends to be complete" "$(runs)$(find bnprof.data -name latest)" 0
 
+# The same on a file system: first no room for the samples, then for the finished record beside them.
+full() { # KIB
+    "$BNPROF" record -e cpu-clock -F 4999 -o "full-$1" -- sh -c "$truth/truth_spin 1000 5; echo done >finished-$1" >out 2>err
+    is "full file system of $1 KiB: status" $? 1
+    is "full file system of $1 KiB: one line" "$(grep -c '^bnprof:.*No space left' err)" 1
+    check "full file system of $1 KiB: the program was not disturbed" test -s "finished-$1"
+    is "full file system of $1 KiB: nothing pretends to be complete" "$(runs "full-$1")$(find "full-$1" -name latest)" 0
+    is "full file system of $1 KiB: no half-written file" "$(find "full-$1" -type f ! -name profile.part | wc -l)" 0
+}
+mkdir full-64 full-176
+if mount -t tmpfs -o size=64k none full-64 2>/dev/null && mount -t tmpfs -o size=176k none full-176 2>/dev/null; then
+    full 64
+    full 176
+    "$BNPROF" list >/dev/null 2>err
+    mount -o remount,size=1m full-176
+    check "with room again any command finishes it" "$BNPROF" hotspots "$(echo full-176/*-sh)" -o report.md
+    is "as a whole recording" "$(runs full-176)" 1
+else
+    skip "full file system" "tmpfs cannot be mounted here"
+fi
+umount full-64 full-176 2>/dev/null
+
 # ---- an ordinary user ----
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && [ "$(cat /proc/sys/kernel/perf_event_paranoid)" = 2 ]; then
     mkdir -m 777 user
