@@ -53,7 +53,8 @@ SCOPE   := $(BUILD)/libbnprof-scope
 PROGRAM := $(BUILD)/bnprof
 PRELOAD := $(BUILD)/libbnprof-timer.so
 TESTS   := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
-TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c))) $(BUILD)/tests/data/swap_one.so $(BUILD)/tests/data/swap_two.so
+TRUTHS  := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/data/truth_*.c))) $(BUILD)/tests/data/swap_one.so $(BUILD)/tests/data/swap_two.so \
+           $(BUILD)/tests/data/replaced_calls.so
 AGREE := $(BUILD)/tests/engine/agree
 CHECKKERNEL := $(if $(wildcard tests/kernels/*.c),$(BUILD)/tests/kernels/checkkernel)
 
@@ -163,6 +164,12 @@ $(BUILD)/tests/data/swap_%.so: tests/data/swap_library.c Makefile
 	@mkdir -p $(@D)
 	@echo "  CC  $@"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -DSWAP_NAME=work_of_$* -O1 -g -fno-omit-frame-pointer -fPIC -shared -o $@ $<
+
+# Loaded before bnprof, for what tests cannot bring about on the machine itself.
+$(BUILD)/tests/data/replaced_calls.so: tests/data/replaced_calls.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC  $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -fPIC -shared -o $@ $< -ldl
 
 demo: all ## the main job on the demo model: record, svg, hotspots
 	./bnprof record --freq 999 -- run
