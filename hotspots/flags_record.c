@@ -4,9 +4,9 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hotspots/coverage.h"
-#include "profiler/idmap.h"
 
 void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
                     const char *evidence, ...)
@@ -69,28 +69,35 @@ void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
                    q->n_truncated, q->n_samples, q->n_stack_full);
 }
 
+struct votes {
+    const char *module;
+    uint64_t n;
+};
+
+static int by_module(const void *a, const void *b)
+{
+    return strcmp(((const struct votes *)a)->module, ((const struct votes *)b)->module);
+}
+
 /* The module with most unnamed leaves: where debug information would help. */
 static const char *worst_module(const struct bn_profile *p)
 {
-    struct bn_idmap first = {0}; /* module -> its first frame, which gets the votes; strings are interned */
-    uint64_t *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = 0;
-    const char *module = "none";
+    struct votes *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = {"none", 0};
+    uint64_t sum = 0;
 
+    for (size_t i = 0; i < p->n_frames; i++)
+        votes[i].module = p->frames[i].module ? p->frames[i].module : "no module";
     for (size_t i = 0; i < p->n_samples; i++)
-        if ((p->samples[i].flags & BN_SAMPLE_UNNAMED) && p->samples[i].stack) {
-            uint32_t frame = p->stacks[p->samples[i].stack].frame;
-            uint64_t key = (uintptr_t)p->frames[frame].module;
-            if (!bn_idmap_get(&first, key, 0))
-                bn_idmap_put(&first, key, 0, frame);
-            uint32_t at = *bn_idmap_get(&first, key, 0);
-            if (++votes[at] > best) {
-                best = votes[at];
-                module = p->frames[at].module ? p->frames[at].module : "no module";
-            }
-        }
-    bn_idmap_free(&first);
+        if ((p->samples[i].flags & BN_SAMPLE_UNNAMED) && p->samples[i].stack)
+            votes[p->stacks[p->samples[i].stack].frame].n++;
+    qsort(votes, p->n_frames, sizeof *votes, by_module);
+    for (size_t i = 0; i < p->n_frames; i++) {
+        sum = i > 0 && by_module(&votes[i - 1], &votes[i]) == 0 ? sum + votes[i].n : votes[i].n;
+        if (sum > best.n)
+            best = (struct votes){votes[i].module, sum};
+    }
     free(votes);
-    return module;
+    return best.module;
 }
 
 void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
