@@ -147,6 +147,63 @@ is "the first program with a scope has it" "$("$BNPROF" stages shell.data/latest
 "$BNPROF" record -o shell.data -- sh -c 'true; ./tokens' >out 2>err
 is "a shell in front does not" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" 40
 check "and its samples are joined" sh -c "'$BNPROF' svg shell.data/latest -o - 2>/dev/null | grep -q '<title>multiply ('"
+# ---- C++, two files ----
+cat >shared.hpp <<'END'
+#include <bnprof/scope.h>
+inline void in_header(int rounds)
+{
+    BNPROF_SCOPE("in_header");
+    for (volatile int i = 0; i < rounds * 1000; i++)
+        ;
+}
+template <int n> void in_template()
+{
+    BNPROF_SCOPE("in_template");
+    in_header(n);
+}
+void other_file();
+END
+cat >one.cpp <<'END'
+#include "shared.hpp"
+#include <stdexcept>
+int main()
+{
+    for (int i = 0; i < 30; i++) {
+        try {
+            BNPROF_SCOPE("main_file");
+            in_template<3>();
+            other_file();
+        } catch (const std::runtime_error &) {
+            in_template<4>(); // the scope around has ended with the exception
+        }
+    }
+}
+END
+cat >two.cpp <<'END'
+#include "shared.hpp"
+#include <stdexcept>
+void other_file()
+{
+    BNPROF_SCOPE("other_file");
+    in_template<3>();
+    in_header(2);
+    throw std::runtime_error("out of two scopes");
+}
+END
+if command -v g++ >/dev/null; then
+    check "C++ from two files" g++ -std=c++11 one.cpp two.cpp "${flags[@]}" -o two
+    "$BNPROF" record -F 999 -o two.data -- ./two >out 2>err
+    is "C++ from two files: recorded" $? 0
+    "$BNPROF" stages two.data/latest --json >stages.json
+    is "C++: a stage of the main file" "$(field stages.json main_file calls)" 30
+    is "C++: a template of both, here" "$(field stages.json 'main_file;in_template;in_header' calls)" 30
+    is "C++: and there, below the other file's stage" "$(field stages.json 'main_file;other_file;in_template;in_header' calls)" 30
+    is "C++: an inline function of both is one stage" "$(field stages.json 'main_file;other_file;in_header' calls)" 30
+    is "C++: an exception ends the scopes that it leaves" "$(field stages.json 'in_template;in_header' calls)" 30
+else
+    skip "C++ from two files" "no g++"
+fi
+
 # ---- plugins ----
 cat >plugin.c <<'END'
 #include <bnprof/scope.h>
