@@ -143,6 +143,7 @@ static void test_rate_kernel(void **state)
     (void)state;
     split_of(693, 198, 99);
     p.quality.system_ns = 120000000;
+    p.quality.kernel_sampled = false;
     judge(bn_truth_check_rate, NULL);
     assert_row(0, BN_TRUTH_PASS, "");
     p.quality.kernel_sampled = true;
@@ -183,6 +184,13 @@ static void test_threads(void **state)
     p.n_samples = 800; /* the main thread was not sampled each time another began */
     judge(bn_truth_check_threads, NULL);
     assert_row(0, BN_TRUTH_FAIL, "the main thread's samples stand for 88.9 %");
+    p.quality.kernel_sampled = false; /* the rest may have been the kernel's */
+    p.quality.system_ns = 30000000;
+    judge(bn_truth_check_threads, NULL);
+    assert_row(0, BN_TRUTH_PASS, "");
+    p.n_samples = 700;
+    judge(bn_truth_check_threads, NULL);
+    assert_row(0, BN_TRUTH_FAIL, "the main thread's samples stand for 77.8 %");
 }
 
 static void test_threads_vanished(void **state)

@@ -38,6 +38,7 @@ static inline int set_up(void **state)
     p.quality.asked_hz = 1000;
     p.quality.user_ns = p.quality.duration_ns = 1000000000;
     p.quality.steal_share = 0;
+    p.quality.kernel_sampled = true;
     bn_profile_add_thread(&p, &(struct bn_profile_thread){.tid = 1, .pid = 1, .cpu_ns = 900000000});
     return 0;
 }
