@@ -179,7 +179,7 @@ static int load_pre(const struct loader *l)
 
 static int load_merges(const struct loader *l)
 {
-    enum { BATCH = 1024 };
+    enum { BATCH = 32 };
     const char *key = "tokenizer.ggml.merges";
     const struct bn_gguf_kv *merges;
     struct bn_bpe_merge batch[BATCH];

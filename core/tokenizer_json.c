@@ -157,7 +157,7 @@ static int read_merge(const struct loader *l, const cJSON *item, uint32_t rank, 
 
 static int read_merges(struct loader *l, const cJSON *model)
 {
-    enum { BATCH = 1024 };
+    enum { BATCH = 32 };
     struct bn_bpe_merge batch[BATCH];
     const cJSON *merges = member(model, "merges"), *item;
     uint32_t n = 0, rank = 0;

@@ -196,7 +196,7 @@ BN_INLINE void all_columns(const __m256i *w, const struct part *part, size_t v)
 BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                          size_t n_rows, size_t k, size_t n_cols)
 {
-    __m256i unpacked[DEPTH / STEP * VECS];
+    static _Thread_local __m256i unpacked[DEPTH / STEP * VECS]; /* samples copy the stack */
 
     for (size_t r = 0; r < n_rows; r += BN_TILE_ROWS) {
         for (size_t i = 0; i < k; i += DEPTH) {

@@ -293,7 +293,7 @@ BN_INLINE void two_tiles(const __m512i *w, const struct part *part)
 BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                          size_t n_rows, size_t k, size_t n_cols)
 {
-    __m512i unpacked[DEPTH / STEP * 2 * VECS];
+    static _Thread_local __m512i unpacked[DEPTH / STEP * 2 * VECS]; /* samples copy the stack */
     size_t r = 0;
 
     for (; r + BN_TILE_ROWS < n_rows; r += 2 * BN_TILE_ROWS) {

@@ -250,7 +250,7 @@ BN_INLINE void all_columns(const __m256i *w, const struct part *part, const size
 BN_INLINE void gemm_many(const uint8_t *w, const int8_t *x, const int32_t *x_sum, int32_t *y, size_t ldy,
                          size_t n_rows, size_t k, size_t n_cols)
 {
-    __m256i unpacked[DEPTH_BLOCKS * BLOCK_STEPS * VECS];
+    static _Thread_local __m256i unpacked[DEPTH_BLOCKS * BLOCK_STEPS * VECS]; /* samples copy the stack */
     const size_t row_bytes = k / 4;
 
     for (size_t r = 0; r < n_rows; r += TILE_ROWS) {

@@ -78,9 +78,10 @@ void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options
         attr->sample_period = (1000000000u + o->rate_hz / 2) / o->rate_hz;
     }
     /* The kernel's walk by frame pointers: the whole stack in that mode; else kernel frames, and the user
-     * frames that lie behind the end of the copied stack. */
+     * frames that lie behind the end of the copied stack, if there can be any. */
     attr->sample_type |= PERF_SAMPLE_CALLCHAIN;
     attr->exclude_callchain_kernel = !kernel;
+    attr->exclude_callchain_user = o->copy_only && !o->frame_pointers;
     if (!o->frame_pointers) {
         attr->sample_type |= PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
         attr->sample_regs_user = REGS_USER;

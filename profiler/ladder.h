@@ -16,7 +16,7 @@ enum bn_ladder_event { BN_EVENT_AUTO, BN_EVENT_CYCLES, BN_EVENT_CPU_CLOCK, BN_EV
 
 enum {
     BN_STACK_DUMP_DEFAULT = 16384,
-    BN_STACK_DUMP_ENGINE = 4096, /* each byte costs the program time; what is deeper has frame pointers */
+    BN_STACK_DUMP_ENGINE = 4096, /* its stacks are known to fit */
     BN_STACK_DUMP_MAX = 65528,   /* what the kernel accepts: a record's size is 16 bits */
 };
 
@@ -26,6 +26,8 @@ struct bn_ladder_options {
     bool attach;               /* the process runs already: the event counts at once, not from its exec on */
     bool frame_pointers;       /* the kernel walks the stack; else registers and a stack dump */
     uint32_t stack_dump_bytes; /* multiple of 8 */
+    bool copy_only; /* stacks fit the copy: the kernel need not walk their frame pointers too, which costs
+                       time */
 };
 
 struct bn_ladder {

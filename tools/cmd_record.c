@@ -330,8 +330,12 @@ static int words_of_process(struct job *job, struct bn_buf *text, struct bn_err 
 /* Into the run's own folder. Returns an exit status. */
 static int record_run(struct job *job, struct bn_err *err)
 {
-    if (job->options.ladder.stack_dump_bytes == 0)
-        job->options.ladder.stack_dump_bytes = job->engine ? BN_STACK_DUMP_ENGINE : BN_STACK_DUMP_DEFAULT;
+    struct bn_ladder_options *ladder = &job->options.ladder;
+
+    if (ladder->stack_dump_bytes == 0) {
+        ladder->stack_dump_bytes = job->engine ? BN_STACK_DUMP_ENGINE : BN_STACK_DUMP_DEFAULT;
+        ladder->copy_only = job->engine;
+    }
     if (job->options.debuginfod && bn_debuginfod_load(err) != 0)
         return bn_tool_fail(err);
     if (make_folder(job, err) != 0)

@@ -331,6 +331,11 @@ static void test_attributes(void **state)
     assert_int_equal(a.clockid, 1); /* CLOCK_MONOTONIC */
     assert_int_equal(a.read_format, PERF_FORMAT_LOST);
 
+    o.copy_only = true;
+    bn_ladder_attr(&a, &o, false, true);
+    assert_int_equal(a.exclude_callchain_user, 1); /* nothing is cut off */
+    assert_int_equal(a.exclude_callchain_kernel, 0);
+
     bn_ladder_attr(&a, &o, true, false);
     assert_int_equal(a.type, PERF_TYPE_HARDWARE);
     assert_int_equal(a.freq, 1);
