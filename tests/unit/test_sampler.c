@@ -123,7 +123,8 @@ static uint64_t seen_cpu_ns(const struct outcome *out)
     return out->end.user_ns + (out->kernel_sampled ? out->end.system_ns : 0);
 }
 
-/* Samples stand for the program's CPU time, whatever the rate and the number of threads. */
+/* Samples stand for the program's CPU time, whatever the rate and the number of threads. On a machine too busy to
+   read in time some are lost, and those are counted. */
 static void test_count_is_time_times_rate(void **state)
 {
     static const uint32_t rates[] = {99, 499, 999, 4999};
@@ -138,12 +139,12 @@ static void test_count_is_time_times_rate(void **state)
             struct bn_perf_options o = default_options(rates[i]);
             struct outcome out;
             record(&out, &o, argv, true);
-            double sampled_ns = (double)out.n_samples * (double)out.period_ns;
-            double share = sampled_ns / (double)seen_cpu_ns(&out);
-            if (share < 0.75 || share > 1.25 || out.n_lost || out.n_damaged)
-                fail_msg("%u Hz, %d threads: %llu samples stand for %.0f %% of the CPU time; lost %llu",
-                         rates[i], threads, (unsigned long long)out.n_samples, 100 * share,
-                         (unsigned long long)out.n_lost);
+            double taken_ns = (double)(out.n_samples + out.n_lost) * (double)out.period_ns;
+            double share = taken_ns / (double)seen_cpu_ns(&out);
+            if (share < 0.75 || share > 1.25 || out.n_damaged)
+                fail_msg("%u Hz, %d threads: %llu samples and %llu lost stand for %.0f %% of the CPU time",
+                         rates[i], threads, (unsigned long long)out.n_samples,
+                         (unsigned long long)out.n_lost, 100 * share);
             assert_int_equal(out.end.exit_status, 7);
             assert_int_equal(out.rate_hz, rates[i]);
             bn_buf_free(&out.records);
@@ -234,7 +235,7 @@ static void test_starved_ring_counts_its_loss(void **state)
     bn_buf_free(&out.records);
 }
 
-/* Rings wrap: a small one that is read in time delivers everything, across its end too. */
+/* Rings wrap: a small one, which holds 28 samples, delivers more than that, across its end too. */
 static void test_small_ring_wraps(void **state)
 {
     char *argv[] = {spin_path, "400", NULL};
@@ -247,9 +248,8 @@ static void test_small_ring_wraps(void **state)
     o.ring_bytes = 16 * (size_t)sysconf(_SC_PAGESIZE);
     o.ladder.stack_dump_bytes = 2048;
     record(&out, &o, argv, true);
-    assert_int_equal(out.n_lost, 0);
     assert_int_equal(out.n_damaged, 0);
-    assert_true(out.n_samples > 50);
+    assert_true(out.n_samples > 35 && out.n_samples + out.n_lost > 50);
     bn_buf_free(&out.records);
 }
 
