@@ -12,8 +12,10 @@
 #define WHOLE_BIT (1u << 30)
 _Static_assert(BN_CALLSTACK_MAX_ENTRIES < 1 << 29, "entries leave room for the bits");
 
-/* What separates the two kinds of questions in the memo's keys: no process has so many states. */
+/* What separates the kinds of questions in the memo's keys, beside those by address: by return address, by
+ * row of unwind rules. No process has so many states. */
 #define CALLERS (1ull << 63)
+#define ROWS    (1ull << 62)
 
 void bn_callstack_begin(struct bn_callstack *c, struct bn_maps *maps, bool frame_pointers)
 {
@@ -28,6 +30,7 @@ void bn_callstack_end(struct bn_callstack *c)
     bn_unwinder_free(c->unwinder);
     bn_stack_table_free(&c->table);
     bn_memo_free(&c->memo);
+    bn_idmap_free(&c->row_of);
     free(c->firsts);
     free(c->unwound);
     *c = (struct bn_callstack){0};
@@ -101,8 +104,24 @@ static uint32_t callers(struct bn_callstack *c, const struct bn_process *process
     return answer;
 }
 
+/* Where the row of unwind rules begins in which the address lies. */
+static uint64_t row_of(struct bn_callstack *c, const struct bn_process *process, uint64_t state,
+                       const struct bn_unwind_input *in)
+{
+    uint64_t ip = in->regs[BN_UNWIND_RIP];
+    const uint32_t *known = bn_idmap_get(&c->row_of, state, ip);
+
+    if (known)
+        return ip - *known;
+    uint64_t offset = bn_unwind_row(c->unwinder, process, in, c->unwound);
+    if (offset > UINT32_MAX)
+        offset = 0;
+    bn_idmap_put(&c->row_of, state, ip, (uint32_t)offset);
+    return ip - offset;
+}
+
 /* Returns an index into c->firsts, or WHOLE_BIT: the chain cannot be parted, c->unwound is to be filled. */
-static uint32_t step(struct bn_callstack *c, const struct bn_process *process, uint64_t state,
+static uint32_t step(struct bn_callstack *c, const struct bn_process *process, uint64_t state, uint64_t row,
                      const struct bn_unwind_input *in)
 {
     struct bn_unwind_first first;
@@ -111,7 +130,10 @@ static uint32_t step(struct bn_callstack *c, const struct bn_process *process, u
         return WHOLE_BIT;
     bn_grow(&c->firsts, &c->cap_firsts, c->n_firsts + 1, sizeof *c->firsts);
     c->firsts[c->n_firsts] = first;
-    remember(c, state, in->regs[BN_UNWIND_RIP], (uint32_t)c->n_firsts);
+    if (first.whole_row)
+        remember(c, state | ROWS, row, (uint32_t)c->n_firsts);
+    else
+        remember(c, state, in->regs[BN_UNWIND_RIP], (uint32_t)c->n_firsts);
     return (uint32_t)c->n_firsts++;
 }
 
@@ -126,22 +148,43 @@ static uint32_t whole(struct bn_callstack *c, const struct bn_process *process, 
     return answer;
 }
 
+/* What is known of the sampled frame: an index into c->firsts, or with WHOLE_BIT a whole chain. */
+static uint32_t find_first(const struct bn_callstack *c, uint64_t state, uint64_t row,
+                           const struct bn_unwind_input *in)
+{
+    uint32_t answer = bn_memo_find(&c->memo, state | ROWS, row, in);
+
+    return answer != BN_MEMO_UNKNOWN ? answer : bn_memo_find(&c->memo, state, in->regs[BN_UNWIND_RIP], in);
+}
+
+/* The step that was remembered from another address of the same row is this one's, but for the address. */
+static void move_to(struct bn_unwind_frame *frame, uint64_t ip)
+{
+    if (frame->place.has_vaddr)
+        frame->place.vaddr += ip - frame->address;
+    frame->address = ip;
+}
+
 /* Unwind, or know it again. Returns an entry, with SHORT_BIT. */
 static uint32_t user_stack(struct bn_callstack *c, const struct bn_process *process,
                            const struct bn_unwind_input *in)
 {
-    uint64_t state = (uint64_t)process->serial << 32 | process->generation, ip = in->regs[BN_UNWIND_RIP];
-    uint32_t answer = in->stack_bytes ? bn_memo_find(&c->memo, state, ip, in) : BN_MEMO_UNKNOWN;
+    uint64_t state = (uint64_t)process->serial << 32 | process->generation;
 
+    if (in->stack_bytes == 0)
+        return whole(c, process, state, in);
+    uint64_t row = row_of(c, process, state, in);
+    uint32_t answer = find_first(c, state, row, in);
     if (answer != BN_MEMO_UNKNOWN && answer & WHOLE_BIT) {
         c->n_known++;
         return answer & ~WHOLE_BIT;
     }
     if (answer == BN_MEMO_UNKNOWN)
-        answer = step(c, process, state, in);
+        answer = step(c, process, state, row, in);
     if (answer & WHOLE_BIT)
         return whole(c, process, state, in);
     struct bn_unwind_first first = c->firsts[answer]; /* the table may move */
+    move_to(&first.frame, in->regs[BN_UNWIND_RIP]);
     struct bn_unwind_input caller = bn_unwind_caller_input(in, &first);
     uint32_t entry = callers(c, process, state, &caller);
     return add_place(c, entry & ~SHORT_BIT, &first.frame.place, first.frame.address) | (entry & SHORT_BIT);
@@ -219,6 +262,8 @@ struct bn_callstack_found bn_callstack_of(struct bn_callstack *c, const struct b
 void bn_callstack_write(struct bn_callstack *c, struct bn_raw_writer *w)
 {
     bn_stack_table_write(&c->table, w);
+    if (c->row_of.n >= BN_CALLSTACK_MAX_ENTRIES)
+        bn_idmap_free(&c->row_of);
     if (c->table.n < BN_CALLSTACK_MAX_ENTRIES && c->memo.n < BN_MEMO_MAX_NODES)
         return;
     forget(c);

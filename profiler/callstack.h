@@ -17,7 +17,9 @@ struct bn_callstack {
 
     struct bn_unwinder *unwinder;
     struct bn_unwind_result *unwound;
-    struct bn_memo memo; /* by sampled address: index into firsts; by return address: the callers' entry */
+    struct bn_memo
+        memo; /* by row of rules or address: index into firsts; by return address: the callers' entry */
+    struct bn_idmap row_of; /* state and address -> its distance from the beginning of its row */
     struct bn_unwind_first *firsts;
     size_t n_firsts, cap_firsts;
     size_t n_bottoms;

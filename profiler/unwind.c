@@ -363,12 +363,29 @@ bool bn_unwind_first(struct bn_unwinder *u, const struct bn_process *process,
         !u->fde || u->fde->signal)
         return false;
     bn_unwind_note_popped(u, as);
+    u->ip_read = false;
     if (step_by_rules(&cursor) != STEPPED || unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 ||
         unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0 || sp <= u->stack_start || !find_saved(u, &cursor, first))
         return false;
     first->return_address = ip;
     first->sp_offset = sp - u->stack_start;
+    first->whole_row = !u->ip_read;
     return !u->unlogged && result->n_reads > 0;
+}
+
+uint64_t bn_unwind_row(struct bn_unwinder *u, const struct bn_process *process,
+                       const struct bn_unwind_input *in, struct bn_unwind_result *result)
+{
+    uint32_t needed = 1u << BN_UNWIND_RIP | 1u << BN_UNWIND_RSP;
+    struct bn_unwind_frame frame;
+
+    if ((in->known & needed) != needed)
+        return 0;
+    begin(u, in, result);
+    unw_addr_space_t as = bn_unwind_space_of(u, process);
+    if (!as || !enter_frame(u, process, in->regs[BN_UNWIND_RIP], true, &frame) || !u->fde || u->fde->signal)
+        return 0;
+    return bn_unwind_row_offset(u, as);
 }
 
 /* The kernel's chain as it would have been in the caller: its links begin at the caller's rbp. That is the

@@ -82,6 +82,7 @@ struct bn_unwind_first {
     struct bn_unwind_frame frame; /* the sampled one */
     uint64_t return_address;
     uint64_t sp_offset; /* of the caller's stack pointer from the sampled one */
+    bool whole_row;     /* equal reads give an equal step at any address of the same row, but for `frame` */
     /* Where the caller's registers are that a callee must preserve (rbx, rbp, r12 … r15). */
     struct {
         enum { BN_UNWIND_LOST, BN_UNWIND_IN_REGISTER, BN_UNWIND_ON_STACK } where;
@@ -95,6 +96,10 @@ struct bn_unwind_first {
 bool bn_unwind_first(struct bn_unwinder *unwinder, const struct bn_process *process,
                      const struct bn_unwind_input *input, struct bn_unwind_first *first,
                      struct bn_unwind_result *result);
+/* How far behind the beginning of its row of unwind rules the sampled address is: one rule holds for the
+ * whole row. 0 also if there are no rules. *result is scratch. */
+uint64_t bn_unwind_row(struct bn_unwinder *unwinder, const struct bn_process *process,
+                       const struct bn_unwind_input *input, struct bn_unwind_result *result);
 struct bn_unwind_input bn_unwind_caller_input(const struct bn_unwind_input *input,
                                               const struct bn_unwind_first *first);
 void bn_unwind_callers(struct bn_unwinder *unwinder, const struct bn_process *process,

@@ -35,6 +35,11 @@ struct bn_unwind_bottom {
     size_t n;
 };
 
+/* Rows of one entry: a part of bn_unwinder.rows. */
+struct bn_unwind_rows {
+    size_t first, n;
+};
+
 struct bn_unwinder {
     struct bn_maps *maps;
     struct bn_unwind_space spaces[BN_UNWIND_MAX_SPACES];
@@ -54,13 +59,20 @@ struct bn_unwinder {
     bool parsing;                          /* libunwind reads an entry's head, not its rules */
     uint64_t popped[BN_UNWIND_MAX_POPPED]; /* words just below stack_start, downwards */
     size_t n_popped;
-    struct bn_idmap popped_at;       /* memo of find_popped by image and vaddr */
+    bool ip_read;                    /* a rule asked for the address itself */
     bool beyond_dump;                /* a read hit the end of the copied stack */
     uint64_t missed;                 /* the first such address */
     bool off_stack;                  /* a signal struck on another stack than the one copied */
     bool derived;                    /* regs come from a restart, not from the sample */
     struct bn_unwind_result *result; /* takes the log of what was read */
     bool unlogged;                   /* more was read than the log holds, or what it cannot express */
+
+    /* Where the rows of rules begin, vaddrs, for each entry that was met. */
+    struct bn_idmap rows_at; /* image and the entry's start -> row_sets */
+    struct bn_unwind_rows *row_sets;
+    size_t n_row_sets, cap_row_sets;
+    uint64_t *rows;
+    size_t n_rows, cap_rows;
 
     struct bn_idmap bottom_at; /* process and return address -> bottoms: see splice in unwind_chain.c */
     struct bn_unwind_bottom *bottoms;
@@ -93,5 +105,7 @@ unw_addr_space_t bn_unwind_space_of(struct bn_unwinder *u, const struct bn_proce
 
 /* For the innermost frame, which u->here and u->fde describe: fill u->popped. */
 void bn_unwind_note_popped(struct bn_unwinder *u, unw_addr_space_t as);
+/* For the same frame, which must have an entry: how far behind the beginning of its row of rules. */
+uint64_t bn_unwind_row_offset(struct bn_unwinder *u, unw_addr_space_t as);
 
 #endif

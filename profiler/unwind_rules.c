@@ -145,13 +145,15 @@ static int access_mem(unw_addr_space_t as, unw_word_t address, unw_word_t *value
 
 static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *value, int write, void *arg)
 {
+    struct bn_unwinder *u = arg;
     uint64_t word;
 
     (void)as;
     if (write)
         return -UNW_EREADONLYREG;
-    if (reg < 0 || reg >= BN_UNWIND_REGS || !bn_unwind_read_register(arg, (unsigned)reg, &word))
+    if (reg < 0 || reg >= BN_UNWIND_REGS || !bn_unwind_read_register(u, (unsigned)reg, &word))
         return -UNW_EBADREG;
+    u->ip_read = u->ip_read || reg == BN_UNWIND_RIP;
     *value = word | (reg == BN_UNWIND_RIP ? BN_UNWIND_EXACT : 0);
     return 0;
 }
@@ -241,7 +243,9 @@ void bn_unwinder_free(struct bn_unwinder *u)
         return;
     for (size_t i = 0; i < u->n_spaces; i++)
         unw_destroy_addr_space(u->spaces[i].as);
-    bn_idmap_free(&u->popped_at);
+    bn_idmap_free(&u->rows_at);
+    free(u->row_sets);
+    free(u->rows);
     bn_idmap_free(&u->bottom_at);
     free(u->bottoms);
     free(u);
@@ -285,39 +289,76 @@ unw_addr_space_t bn_unwind_space_of(struct bn_unwinder *u, const struct bn_proce
  * was there is what the registers hold. A row of the rules begins behind each pop, which tells where
  * instructions begin. */
 
-struct rows {
-    uint64_t ip;
-    uint64_t starts[BN_UNWIND_MAX_POPPED + 1]; /* of the latest rows, a ring */
-    size_t n;
-    bool found; /* the last one holds ip */
+struct row_list {
+    struct bn_unwinder *u;
+    size_t n; /* of this entry */
 };
 
 static int add_row(void *token, void *rules, size_t rules_bytes, unw_word_t start, unw_word_t end)
 {
-    struct rows *rows = token;
+    struct row_list *list = token;
+    struct bn_unwinder *u = list->u;
 
-    (void)rules, (void)rules_bytes;
-    rows->starts[rows->n++ % BN_COUNT(rows->starts)] = start;
-    rows->found = rows->ip >= start && rows->ip < end;
-    return rows->found ? -1 : 0; /* stops the walk */
+    (void)rules, (void)rules_bytes, (void)end;
+    bn_grow(&u->rows, &u->cap_rows, u->n_rows + 1, sizeof *u->rows);
+    u->rows[u->n_rows++] = start - BN_UNWIND_EXACT - u->bias;
+    list->n++;
+    return 0;
+}
+
+/* The rows of the entry u->fde, which begin with the address of the sample: read once for each entry. */
+static struct bn_unwind_rows rows_of(struct bn_unwinder *u, unw_addr_space_t as)
+{
+    uint64_t image = (uintptr_t)u->here.image;
+    const uint32_t *known = bn_idmap_get(&u->rows_at, image, u->fde->start);
+    struct row_list list = {.u = u};
+    unw_cursor_t cursor;
+
+    if (known)
+        return u->row_sets[*known];
+    struct bn_unwind_rows set = {.first = u->n_rows};
+    if (unw_init_remote(&cursor, as, u) == 0)
+        unw_reg_states_iterate(&cursor, add_row, &list);
+    set.n = list.n;
+    bn_grow(&u->row_sets, &u->cap_row_sets, u->n_row_sets + 1, sizeof *u->row_sets);
+    bn_idmap_put(&u->rows_at, image, u->fde->start, (uint32_t)u->n_row_sets);
+    u->row_sets[u->n_row_sets++] = set;
+    return set;
+}
+
+/* The number of the row that holds u->here.vaddr, among those of its entry; SIZE_MAX = none does. */
+static size_t row_here(const struct bn_unwinder *u, const struct bn_unwind_rows *set)
+{
+    const uint64_t *starts = u->rows + set->first;
+    size_t low = 0, high = set->n;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (starts[middle] <= u->here.vaddr)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low - 1;
+}
+
+uint64_t bn_unwind_row_offset(struct bn_unwinder *u, unw_addr_space_t as)
+{
+    struct bn_unwind_rows set = rows_of(u, as);
+    size_t row = row_here(u, &set);
+
+    return row == SIZE_MAX ? 0 : u->here.vaddr - u->rows[set.first + row];
 }
 
 /* Find the registers that the instructions before the current row have popped, the latest first. */
-static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as, uint64_t ip)
+static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as)
 {
-    struct rows rows = {.ip = ip | BN_UNWIND_EXACT};
-    unw_cursor_t cursor;
+    struct bn_unwind_rows set = rows_of(u, as);
+    size_t here = row_here(u, &set), n = 0;
     uint32_t packed = 0;
-    size_t n = 0;
 
-    if (unw_init_remote(&cursor, as, u) != 0)
-        return 0;
-    unw_reg_states_iterate(&cursor, add_row, &rows);
-    if (!rows.found)
-        return 0;
-    for (size_t row = rows.n - 1; row > 0 && rows.n - row <= BN_UNWIND_MAX_POPPED; row--) {
-        int reg = bn_x86_popped(u->here.image,
-                                rows.starts[row % BN_COUNT(rows.starts)] - BN_UNWIND_EXACT - u->bias);
+    for (size_t row = here; row != SIZE_MAX && row > 0 && here - row < BN_UNWIND_MAX_POPPED; row--) {
+        int reg = bn_x86_popped(u->here.image, u->rows[set.first + row]);
         if (reg < 0)
             break;
         packed |= (uint32_t)(reg + 1) << (5 * n++);
@@ -328,14 +369,9 @@ static uint32_t find_popped(struct bn_unwinder *u, unw_addr_space_t as, uint64_t
 /* For the innermost frame: the words just below the stack pointer, as far as they are known. */
 void bn_unwind_note_popped(struct bn_unwinder *u, unw_addr_space_t as)
 {
-    uint64_t image = (uintptr_t)u->here.image;
-
     if (!u->fde)
         return;
-    uint32_t *known = bn_idmap_get(&u->popped_at, image, u->here.vaddr), packed;
-    packed = known ? *known : find_popped(u, as, u->regs[BN_UNWIND_RIP]);
-    if (!known)
-        bn_idmap_put(&u->popped_at, image, u->here.vaddr, packed);
+    uint32_t packed = find_popped(u, as);
     for (; packed; packed >>= 5) {
         uint64_t value;
         if (!bn_unwind_read_register(u, (packed & 31) - 1, &value))
