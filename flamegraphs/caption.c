@@ -65,31 +65,35 @@ static void put_rate(struct bn_buf *b, const struct bn_profile_quality *q)
         bn_buf_printf(b, "%.1f Hz achieved", q->achieved_hz);
 }
 
-static void put_share(struct bn_buf *b, const char *what, uint64_t part, uint64_t whole)
+static void put_share(struct bn_buf *b, const char *what, uint64_t part, uint64_t whole, double percent)
 {
     char number[32];
 
     bn_buf_printf(b, " · %s %s", what, bn_svg_grouped(part, number));
     if (whole > 0)
-        bn_buf_printf(b, " (%.2f%%)", 100.0 * (double)part / (double)whole);
+        bn_buf_printf(b, " (%.2f%%)", percent);
 }
 
 static char *quality_of(const struct bn_profile *p, const struct bn_tree *tree)
 {
     const struct bn_profile_quality *q = &p->quality;
     struct bn_buf b = {0};
+    uint64_t records = q->n_samples + q->n_lost;
     char number[32];
 
     bn_buf_puts(&b, bn_svg_grouped(tree->samples, number));
     if (tree->samples != p->n_samples)
         bn_buf_printf(&b, " of %s", bn_svg_grouped(p->n_samples, number));
     bn_buf_puts(&b, " samples");
+    if (tree->by_time)
+        bn_buf_printf(&b, " of different weights: widths are CPU time, %.2f s in all",
+                      (double)tree->ns / 1e9);
     put_rate(&b, q);
     if (q->partial) /* told at the end only */
         bn_buf_puts(&b, " · lost unknown");
     else
-        put_share(&b, "lost", q->n_lost, q->n_samples + q->n_lost);
-    put_share(&b, "truncated", q->n_truncated, q->n_samples);
+        put_share(&b, "lost", q->n_lost, records, 100.0 * (double)q->n_lost / (double)records);
+    put_share(&b, "truncated", q->n_truncated, q->n_samples, bn_profile_percent(p, BN_SAMPLE_TRUNCATED));
     if (q->grade)
         bn_buf_printf(&b, " · grade %c", q->grade);
     else

@@ -121,7 +121,7 @@ static int add_stack(struct bn_tree *tree, struct bn_str stack, uint64_t count)
     uint32_t node = 0;
 
     /* Checked first: a line that cannot be counted must not leave empty boxes behind. */
-    if (count > BN_TREE_MAX_SAMPLES - tree->samples)
+    if (count > BN_TREE_MAX - tree->samples)
         return -1;
     while (stack.n > 0) {
         const char *semicolon = memchr(stack.p, ';', stack.n);
@@ -274,10 +274,11 @@ void bn_folded_write(const struct bn_tree *tree, FILE *f)
 
     assert(tree->finished);
     for (size_t i = 0; i < tree->n_nodes; i++) {
-        if (tree->nodes[i].self == 0)
+        if (bn_tree_self_width(tree, (uint32_t)i) == 0)
             continue;
         put_stack(&stack, tree, (uint32_t)i);
-        lines[n++] = (struct line){bn_arena_strndup(&strings, stack.p, stack.n), tree->nodes[i].self};
+        lines[n++] = (struct line){bn_arena_strndup(&strings, stack.p, stack.n),
+                                   bn_tree_self_width(tree, (uint32_t)i)};
     }
     qsort(lines, n, sizeof *lines, by_stack);
     for (size_t i = 0; i < n; i++) {

@@ -24,9 +24,10 @@ int bn_folded_read(struct bn_tree *tree, FILE *f, const char *name, struct bn_fo
                    struct bn_err *err);
 
 /* Write a finished tree so that every known reader understands it: one line for each distinct stack, sorted
- * by bytes, integer counts of samples, no zero counts, no comments; in names ';' becomes ':', control and
- * malformed bytes become ' ' and '?', a leaf's last " 123" becomes "_123", an empty name "[unknown]". The
- * root is not written. Write errors stay in f for the caller (bn_out_commit). */
+ * by bytes, integer counts of samples (ns of CPU time in a tree by time), no zero counts, no comments; in
+ * names ';' becomes ':', control and malformed bytes become ' ' and '?', a leaf's last " 123" becomes "_123",
+ * an empty name "[unknown]". The root is not written. Write errors stay in f for the caller (bn_out_commit).
+ */
 void bn_folded_write(const struct bn_tree *tree, FILE *f);
 
 /* Bytes of the UTF-8 character at s (n >= 1 bytes left) and its code point; 0 if it is malformed, overlong or

@@ -90,10 +90,10 @@ static void put_seconds(FILE *f, uint64_t ns)
 struct drawing {
     const struct bn_tree *tree;
     const struct bn_svg_options *options;
-    uint64_t *start;    /* [n_nodes] first sample */
+    uint64_t *start;    /* [n_nodes] width of what stands to the left */
     bool *drawn;        /* [n_nodes] */
     uint32_t max_depth; /* of the drawn ones */
-    uint32_t rows;      /* shown; those beyond hold so few samples that they wait for zoom or search */
+    uint32_t rows;      /* shown; those beyond hold so little that they wait for zoom or search */
 };
 
 /* Rows beyond the shown ones lie outside the picture. */
@@ -130,8 +130,10 @@ static void put_place(FILE *f, const struct bn_tree_node *node)
     }
 }
 
-static void put_title(FILE *f, const struct bn_tree *tree, const struct bn_tree_node *node, bool with_self)
+static void put_title(FILE *f, const struct bn_tree *tree, uint32_t i, bool with_self)
 {
+    const struct bn_tree_node *node = &tree->nodes[i];
+    uint64_t whole = bn_tree_whole(tree);
     char samples[32];
 
     fputs("<title>", f);
@@ -140,10 +142,16 @@ static void put_title(FILE *f, const struct bn_tree *tree, const struct bn_tree_
     if (node->kind == BN_TREE_ROOT)
         fprintf(f, " (%s samples, 100%%)", samples);
     else
-        fprintf(f, " (%s samples, %.2f%%)", samples, percent(node->total, tree->samples));
-    if (with_self && node->self > 0)
-        fprintf(f, "\nself %.2f%% (%s samples)", percent(node->self, tree->samples),
+        fprintf(f, " (%s samples, %.2f%%)", samples, percent(bn_tree_width(tree, i), whole));
+    if (with_self && node->self > 0) {
+        fprintf(f, "\nself %.2f%% (%s samples", percent(bn_tree_self_width(tree, i), whole),
                 bn_svg_grouped(node->self, samples));
+        if (tree->by_time) {
+            fputs(", ", f);
+            put_seconds(f, node->self_ns);
+        }
+        fputc(')', f);
+    }
     if (node->total_ns > 0) {
         fputs("\nCPU time ", f);
         put_seconds(f, node->total_ns);
@@ -169,16 +177,16 @@ static void put_box(FILE *f, const struct drawing *d, uint32_t i)
 {
     const struct bn_tree *tree = d->tree;
     const struct bn_tree_node *node = &tree->nodes[i];
-    uint64_t start = d->start[i];
+    uint64_t start = d->start[i], n = bn_tree_width(tree, i);
     double y = row_y(d, node->depth);
-    double scale = PLOT / (double)tree->samples;
-    double x = PAD + (double)start * scale, width = (double)node->total * scale;
+    double scale = PLOT / (double)bn_tree_whole(tree);
+    double x = PAD + (double)start * scale, width = (double)n * scale;
     double room = (width - 2 * TEXT_PAD) / column_px;
 
     fprintf(f, "<g class=\"%c%u%s\" data-x=\"%llu\" data-n=\"%llu\">", kinds[node->kind].class,
             shade(node->name), node->depth < d->rows ? "" : " hide", (unsigned long long)start,
-            (unsigned long long)node->total);
-    put_title(f, tree, node, !d->options->callers);
+            (unsigned long long)n);
+    put_title(f, tree, i, !d->options->callers);
     fputs("<rect", f);
     put_px(f, "x", x);
     put_px(f, "y", y);
@@ -201,37 +209,39 @@ static void put_box(FILE *f, const struct drawing *d, uint32_t i)
 static void lay_out(struct drawing *d, struct bn_svg_result *result)
 {
     const struct bn_tree *tree = d->tree;
+    uint64_t whole = bn_tree_whole(tree);
 
     for (uint32_t i = 0; i < tree->n_nodes; i++) {
         const struct bn_tree_node *n = &tree->nodes[i];
-        double width = PLOT * (double)n->total / (double)tree->samples;
+        double width = PLOT * (double)bn_tree_width(tree, i) / (double)whole;
         bool parent_drawn = i == 0 || d->drawn[n->parent];
         uint64_t next = d->start[i];
-        d->drawn[i] = parent_drawn && n->total > 0 && width >= d->options->min_width_px;
+        d->drawn[i] = parent_drawn && bn_tree_width(tree, i) > 0 && width >= d->options->min_width_px;
         if (d->drawn[i]) {
             result->n_drawn++;
             d->max_depth = n->depth > d->max_depth ? n->depth : d->max_depth;
         } else if (n->total > 0) {
             result->n_elided++;
-            result->elided_samples += parent_drawn ? n->total : 0;
+            result->elided += parent_drawn ? bn_tree_width(tree, i) : 0;
         }
         for (uint32_t k = n->first_child; k != (uint32_t)BN_TREE_NO_NODE; k = tree->nodes[k].next_sibling) {
             d->start[k] = next;
-            next += tree->nodes[k].total;
+            next += bn_tree_width(tree, k);
         }
     }
+    result->elided_percent = percent(result->elided, whole);
 }
 
 /* One sample with a deep stack would make the picture tall and empty: rows that hold less than a two
- * hundredth of the samples are folded away. A row never holds more than the one it stands on. */
+ * hundredth of the whole are folded away. A row never holds more than the one it stands on. */
 static void fold_rows(struct drawing *d)
 {
     uint64_t *sums = bn_xcalloc((size_t)d->max_depth + 1, sizeof *sums);
 
     for (uint32_t i = 0; i < d->tree->n_nodes; i++)
         if (d->drawn[i])
-            sums[d->tree->nodes[i].depth] += d->tree->nodes[i].total;
-    while (d->rows <= d->max_depth && sums[d->rows] >= d->tree->samples / 200.0)
+            sums[d->tree->nodes[i].depth] += bn_tree_width(d->tree, i);
+    while (d->rows <= d->max_depth && sums[d->rows] >= bn_tree_whole(d->tree) / 200.0)
         d->rows++;
     free(sums);
 }
@@ -266,7 +276,12 @@ static void put_embedded(FILE *f, const char *start, const char *end)
     fputs("]]>", f);
 }
 
-static void put_head(FILE *f, const struct bn_svg_options *o, int height)
+static const char *what_of(const struct bn_tree *tree)
+{
+    return tree->by_time ? "CPU time" : "samples";
+}
+
+static void put_head(FILE *f, const struct bn_tree *tree, const struct bn_svg_options *o, int height)
 {
     fprintf(f,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
@@ -274,10 +289,10 @@ static void put_head(FILE *f, const struct bn_svg_options *o, int height)
             "width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n<title>",
             WIDTH, height, WIDTH, height);
     put(f, o->title);
-    fputs("</title>\n<desc>Flame graph: each box is a stage or a function, as wide as its share of the "
-          "samples, "
-          "standing on its caller",
-          f);
+    fprintf(f,
+            "</title>\n<desc>Flame graph: each box is a stage or a function, as wide as its share of the %s, "
+            "standing on its caller",
+            what_of(tree));
     for (size_t i = 0; i < BN_COUNT(o->subtitle); i++) {
         fputs(i == 0 ? ". " : "; ", f);
         put(f, o->subtitle[i] ? o->subtitle[i] : "");
@@ -325,12 +340,15 @@ static void put_legend(FILE *f, const struct bn_tree *tree, bool callers)
 {
     uint64_t self[BN_TREE_KINDS] = {0};
     bool present[BN_TREE_KINDS] = {false};
+    const char *share = tree->by_time ? "share of the CPU time that was spent here (self)"
+                                      : "share of the samples that end here (self)";
     double x = PAD;
 
-    for (size_t i = 1; i < tree->n_nodes; i++) {
+    for (uint32_t i = 1; i < tree->n_nodes; i++) {
         const struct bn_tree_node *n = &tree->nodes[i];
-        self[n->kind] += callers ? (n->depth == 1 ? n->total : 0) : n->self;
-        present[n->kind] |= n->total > 0;
+        uint64_t width = bn_tree_width(tree, i);
+        self[n->kind] += callers ? (n->depth == 1 ? width : 0) : bn_tree_self_width(tree, i);
+        present[n->kind] |= width > 0;
     }
     fputs("<g id=\"legend\">\n", f);
     for (size_t k = 1; k < BN_TREE_KINDS; k++) {
@@ -339,9 +357,9 @@ static void put_legend(FILE *f, const struct bn_tree *tree, bool callers)
             continue;
         snprintf(label, sizeof label, "%s", kinds[k].what);
         if (kinds[k].code && self[k] > 0)
-            snprintf(label, sizeof label, "%s %.1f%%", kinds[k].what, percent(self[k], tree->samples));
+            snprintf(label, sizeof label, "%s %.1f%%", kinds[k].what, percent(self[k], bn_tree_whole(tree)));
         fprintf(f, "<g class=\"%c0\"><title>%s</title><rect", kinds[k].class,
-                kinds[k].code ? "share of the samples that end here (self)" : "not code");
+                kinds[k].code ? share : "not code");
         put_px(f, "x", x);
         fprintf(f, " y=\"%d\" width=\"11\" height=\"11\" rx=\"2\"/><text", LEGEND_Y - 10);
         put_px(f, "x", x + 17);
@@ -360,13 +378,13 @@ static void put_foot(FILE *f, const struct drawing *d, const struct bn_svg_resul
     fprintf(f, "<text id=\"details\" x=\"%d\" y=\"%d\"> </text></g>\n<text id=\"elided\" x=\"%d\" y=\"%d\">",
             PAD, y + 21, PAD, y + 43);
     if (d->max_depth >= d->rows && d->rows > 0)
-        fprintf(f, "%u more row%s hold%s less than 0.5%% of the samples: zoom or search to see. ",
+        fprintf(f, "%u more row%s hold%s less than 0.5%% of the %s: zoom or search to see. ",
                 d->max_depth + 1 - d->rows, d->max_depth == d->rows ? "" : "s",
-                d->max_depth == d->rows ? "s" : "");
+                d->max_depth == d->rows ? "s" : "", what_of(d->tree));
     if (result->n_elided > 0)
-        fprintf(f, "%s box%s narrower than %g px not drawn; %.2f%% of the samples end in them.",
+        fprintf(f, "%s box%s narrower than %g px not drawn; %.2f%% of the samples%s end in them.",
                 bn_svg_grouped(result->n_elided, number), result->n_elided == 1 ? "" : "es",
-                d->options->min_width_px, percent(result->elided_samples, d->tree->samples));
+                d->options->min_width_px, result->elided_percent, d->tree->by_time ? "' time" : "");
     fprintf(f, "</text>\n<text id=\"help\" class=\"script\" x=\"%d\" y=\"%d\"> </text></g>\n<script>",
             WIDTH - PAD, y + 61); /* a line of its own: the one above may be long */
     put_embedded(f, bn_embed_flamegraph_js, bn_embed_flamegraph_js_end);
@@ -383,17 +401,18 @@ void bn_svg_write(const struct bn_tree *tree, const struct bn_svg_options *optio
     *result = (struct bn_svg_result){0};
     d.start = bn_xcalloc(tree->n_nodes, sizeof *d.start);
     d.drawn = bn_xcalloc(tree->n_nodes, sizeof *d.drawn);
-    if (tree->samples > 0) {
+    if (bn_tree_whole(tree) > 0) {
         lay_out(&d, result);
         fold_rows(&d);
         rows_height = ROW * (int)d.rows;
     }
-    put_head(f, options, FRAMES_Y + rows_height + FOOTER);
+    put_head(f, tree, options, FRAMES_Y + rows_height + FOOTER);
     put_controls(f);
     put_legend(f, tree, options->callers);
-    fprintf(f, "<g id=\"frames\" data-samples=\"%llu\" data-rows=\"%u\"%s>\n",
-            (unsigned long long)tree->samples, d.rows, options->icicle ? " class=\"icicle\"" : "");
-    if (tree->samples > 0)
+    fprintf(f, "<g id=\"frames\" data-samples=\"%llu\" data-rows=\"%u\"%s%s>\n",
+            (unsigned long long)bn_tree_whole(tree), d.rows, tree->by_time ? " data-unit=\"ns\"" : "",
+            options->icicle ? " class=\"icicle\"" : "");
+    if (bn_tree_whole(tree) > 0)
         put_boxes(&d, f);
     else
         fprintf(f, "<text id=\"empty\" x=\"%d\" y=\"%d\">No samples: there is nothing to draw.</text>\n", PAD,

@@ -142,12 +142,28 @@ static uint64_t add_saturated(uint64_t a, uint64_t b)
 int bn_tree_add(struct bn_tree *tree, uint32_t node, uint64_t samples, uint64_t ns)
 {
     assert(node < tree->n_nodes && !tree->finished);
-    if (samples > BN_TREE_MAX_SAMPLES - tree->samples)
+    if (samples > BN_TREE_MAX - tree->samples || (tree->by_time && ns > BN_TREE_MAX - tree->ns))
         return -1;
     tree->samples += samples;
+    tree->ns += tree->by_time ? ns : 0;
     tree->nodes[node].self += samples;
     tree->nodes[node].self_ns = add_saturated(tree->nodes[node].self_ns, ns);
     return 0;
+}
+
+uint64_t bn_tree_width(const struct bn_tree *tree, uint32_t node)
+{
+    return tree->by_time ? tree->nodes[node].total_ns : tree->nodes[node].total;
+}
+
+uint64_t bn_tree_self_width(const struct bn_tree *tree, uint32_t node)
+{
+    return tree->by_time ? tree->nodes[node].self_ns : tree->nodes[node].self;
+}
+
+uint64_t bn_tree_whole(const struct bn_tree *tree)
+{
+    return tree->by_time ? tree->ns : tree->samples;
 }
 
 static int by_name(const void *a, const void *b)
@@ -236,6 +252,7 @@ void bn_tree_copy(struct bn_tree *to, const struct bn_tree *from, const bool *dr
 
     assert(from->finished);
     bn_tree_init(to);
+    to->by_time = from->by_time;
     add_self(to, 0, &from->nodes[0]);
     for (size_t i = 1; i < from->n_nodes; i++) {
         const struct bn_tree_node *node = &from->nodes[i];
@@ -256,6 +273,7 @@ void bn_tree_callers(struct bn_tree *to, const struct bn_tree *from)
 {
     assert(from->finished);
     bn_tree_init(to);
+    to->by_time = from->by_time;
     for (size_t i = 0; i < from->n_nodes; i++) {
         uint32_t at = 0;
         if (from->nodes[i].self == 0)

@@ -27,8 +27,8 @@ enum {
     BN_TREE_NO_NODE = -1,     /* as uint32_t: no child, no sibling */
 };
 
-/* The total is kept below 2^53, so that a script can compute with it exactly. */
-#define BN_TREE_MAX_SAMPLES ((UINT64_C(1) << 53) - 1)
+/* The totals are kept below 2^53, so that a script can compute with them exactly. */
+#define BN_TREE_MAX ((UINT64_C(1) << 53) - 1)
 
 /* What a box says about itself. Strings are copied when a node is made of it. */
 struct bn_tree_frame {
@@ -61,7 +61,10 @@ struct bn_tree_node {
 struct bn_tree {
     struct bn_tree_node *nodes; /* node 0 is the root, "all" */
     size_t n_nodes, cap_nodes;
+    bool by_time;     /* boxes are as wide as their CPU time, since samples do not weigh the same; else as
+                         the number of their samples. Set before the first add */
     uint64_t samples; /* of the whole tree */
+    uint64_t ns;      /* by time: what they stand for */
     uint32_t *slots;  /* hash table of node indices + 1 */
     size_t n_slots;
     struct bn_arena strings;
@@ -76,15 +79,22 @@ void bn_tree_free(struct bn_tree *tree);
  * unequal modules and files to "unknown". Not after bn_tree_finish. */
 uint32_t bn_tree_child(struct bn_tree *tree, uint32_t parent, const struct bn_tree_frame *frame);
 
-/* Count samples that end in `node`. -1 and nothing counted if the total would pass BN_TREE_MAX_SAMPLES. */
+/* Count samples that end in `node`. -1 and nothing counted if what widths are made of would pass BN_TREE_MAX.
+ */
 int bn_tree_add(struct bn_tree *tree, uint32_t node, uint64_t samples, uint64_t ns);
+
+/* What boxes are as wide as: samples, or ns of CPU time. The whole is the root's width. */
+uint64_t bn_tree_width(const struct bn_tree *tree, uint32_t node);
+uint64_t bn_tree_self_width(const struct bn_tree *tree, uint32_t node);
+uint64_t bn_tree_whole(const struct bn_tree *tree);
 
 /* Sum up the totals and put siblings in order (bytes of the name, then kind). Call once, after the last add.
  */
 void bn_tree_finish(struct bn_tree *tree);
 
-/* Copy a finished tree into `to` (initialised here, not finished). drop: [n_nodes] boxes to leave out, their
- * children move up; samples that end in a dropped box keep it as their leaf. NULL drops none. */
+/* Copy a finished tree into `to` (initialised here, not finished; its boxes as wide as those of `from`).
+ * drop: [n_nodes] boxes to leave out, their children move up; samples that end in a dropped box keep it as
+ * their leaf. NULL drops none. */
 void bn_tree_copy(struct bn_tree *to, const struct bn_tree *from, const bool *drop);
 
 /* The same samples seen from their leaf: leaves below the root, callers above them. `to` as in bn_tree_copy.

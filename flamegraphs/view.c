@@ -174,7 +174,7 @@ static uint32_t first_node(struct builder *b, const struct bn_sample *s)
     return 0;
 }
 
-static void add_sample(struct builder *b, const struct bn_sample *s)
+static int add_sample(struct builder *b, const struct bn_sample *s)
 {
     const struct bn_profile *p = b->p;
     uint32_t node = first_node(b, s);
@@ -201,11 +201,12 @@ static void add_sample(struct builder *b, const struct bn_sample *s)
         };
         node = bn_tree_child(b->tree, node, &frame);
     }
-    bn_tree_add(b->tree, node, 1, s->weight_ns); /* one by one, 2^53 is out of reach */
+    return bn_tree_add(b->tree, node, 1, s->weight_ns);
 }
 
-static void add_samples(struct bn_tree *tree, const struct bn_profile *p, const struct bn_view *view)
+static int add_samples(struct bn_tree *tree, const struct bn_profile *p, const struct bn_view *view)
 {
+    struct bn_sampled all = bn_profile_sampled(p, 0);
     struct builder b = {
         .p = p,
         .view = view,
@@ -215,15 +216,19 @@ static void add_samples(struct bn_tree *tree, const struct bn_profile *p, const 
         .path = bn_xcalloc(p->n_stacks, sizeof *b.path),
     };
 
+    int status = 0;
+
+    tree->by_time = !bn_sampled_equal(&all);
     for (size_t i = 0; i < p->n_frames; i++)
         b.kinds[i] = bn_view_kind(p, &p->frames[i]);
-    for (size_t i = 0; i < p->n_samples; i++)
+    for (size_t i = 0; i < p->n_samples && status == 0; i++)
         if (is_wanted(p, &p->samples[i], view))
-            add_sample(&b, &p->samples[i]);
+            status = add_sample(&b, &p->samples[i]);
     bn_tree_finish(tree);
     free(b.stage_nodes);
     free(b.kinds);
     free(b.path);
+    return status;
 }
 
 /* ---- by stage: the road to the work is left out ---- */
@@ -235,12 +240,12 @@ static bool is_stage_box(const struct bn_tree *tree, const bool *staged, uint32_
     return (n->kind == BN_TREE_STAGE || n->kind == BN_TREE_WAIT) && (n->parent == 0 || staged[n->parent]);
 }
 
-/* The callee that holds nine tenths of the role's samples, or 0. */
-static uint32_t heavy_child(const struct bn_tree *tree, uint32_t node, uint64_t role_total)
+/* The callee that holds nine tenths of the role, or 0. */
+static uint32_t heavy_child(const struct bn_tree *tree, uint32_t node, uint64_t role_width)
 {
     for (uint32_t i = tree->nodes[node].first_child; i != (uint32_t)BN_TREE_NO_NODE;
          i = tree->nodes[i].next_sibling)
-        if ((double)tree->nodes[i].total >= 0.9 * (double)role_total)
+        if ((double)bn_tree_width(tree, i) >= 0.9 * (double)role_width)
             return i;
     return 0;
 }
@@ -250,7 +255,7 @@ static void drop_road(const struct bn_tree *tree, uint32_t role, bool *drop)
 {
     uint32_t first_kept = 0;
 
-    for (uint32_t i = role; i != 0; i = heavy_child(tree, i, tree->nodes[role].total)) {
+    for (uint32_t i = role; i != 0; i = heavy_child(tree, i, bn_tree_width(tree, role))) {
         const struct bn_tree_node *n = &tree->nodes[i];
         if (n->kind == BN_TREE_COMPUTE || (n->kind == BN_TREE_PROGRAM && !n->inlined))
             first_kept = i;
@@ -292,7 +297,9 @@ int bn_view_tree(struct bn_tree *tree, const struct bn_profile *p, const struct 
     bn_tree_init(tree);
     if (check_view(p, view, err) != 0)
         return -1;
-    add_samples(tree, p, view);
+    if (add_samples(tree, p, view) != 0)
+        return bn_err_set(err, "the samples stand for more than %.0f days of CPU time: too much to draw",
+                          (double)BN_TREE_MAX / 86400e9);
     if (view->order == BN_VIEW_BY_STAGE) {
         drop_roads(&other, tree);
         bn_tree_free(tree);

@@ -8,7 +8,7 @@
  *
  *   Take the samples of one stage whose stacks begin with the same outermost function (its *role*: the
  * threads that called, the workers, cut-off stacks). Follow their calls from the outside for as long as one
- * callee holds at least nine tenths of them. That is the road to the work. Leave out the road up to its
+ * callee holds at least nine tenths of their time. That is the road to the work. Leave out the road up to its
  * compute kernel or, if none stands on it, up to the last function of the program's own that is not inlined
  * into another: that one and everything below it is drawn. A sample that leaves the road earlier keeps what
  * lies beyond the road, and one that ends on the road keeps its leaf. Marks ("[truncated]") are never left
@@ -39,7 +39,8 @@ bool bn_view_has_stages(const struct bn_profile *p);
 /* Build the finished tree of a view; *tree is initialised in any case. Samples whose stage is not known stand
  * below
  * "[stage unknown]", those in no stage below "[no stage]". -1: by stage without stages, no stage or no layer
- * of that name or number. A view that merely has no samples is an empty tree. */
+ * of that name or number, samples of more than BN_TREE_MAX ns. A view that merely has no samples is an empty
+ * tree. */
 int bn_view_tree(struct bn_tree *tree, const struct bn_profile *p, const struct bn_view *view,
                  struct bn_err *err);
 

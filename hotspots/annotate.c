@@ -26,16 +26,16 @@ static enum match match_of(const struct bn_frame *f, const char *name)
 
 /* Samples with each frame on their stack: to choose among functions of one name. Once a sample and stack
  * entry is enough. */
-static uint64_t *count_frames(const struct bn_profile *p)
+static struct bn_sampled *weigh_frames(const struct bn_profile *p)
 {
-    uint64_t *by_frame = bn_xcalloc(p->n_frames + 1, sizeof *by_frame);
-    uint64_t *by_stack = bn_xcalloc(p->n_stacks + 1, sizeof *by_stack);
+    struct bn_sampled *by_frame = bn_xcalloc(p->n_frames + 1, sizeof *by_frame);
+    struct bn_sampled *by_stack = bn_xcalloc(p->n_stacks + 1, sizeof *by_stack);
 
     for (size_t i = 0; i < p->n_samples; i++)
-        by_stack[p->samples[i].stack]++;
+        bn_sampled_add(&by_stack[p->samples[i].stack], p->samples[i].weight_ns);
     for (size_t e = p->n_stacks; e-- > 1;) { /* parents come first */
-        by_frame[p->stacks[e].frame] += by_stack[e];
-        by_stack[p->stacks[e].parent] += by_stack[e];
+        bn_sampled_join(&by_frame[p->stacks[e].frame], &by_stack[e]);
+        bn_sampled_join(&by_stack[p->stacks[e].parent], &by_stack[e]);
     }
     free(by_stack);
     return by_frame;
@@ -44,7 +44,7 @@ static uint64_t *count_frames(const struct bn_profile *p)
 /* Equal names are equal pointers. */
 struct candidate {
     const char *function, *module;
-    uint64_t samples;
+    struct bn_sampled weight;
 };
 
 struct candidates {
@@ -52,45 +52,44 @@ struct candidates {
     size_t n, capacity;
 };
 
-static void add_candidate(struct candidates *c, const struct bn_frame *f, uint64_t samples)
+static void add_candidate(struct candidates *c, const struct bn_frame *f, const struct bn_sampled *weight)
 {
     for (size_t i = 0; i < c->n; i++)
         if (c->items[i].function == f->function && c->items[i].module == f->module) {
-            c->items[i].samples += samples;
+            bn_sampled_join(&c->items[i].weight, weight);
             return;
         }
     bn_grow(&c->items, &c->capacity, c->n + 1, sizeof *c->items);
-    c->items[c->n++] = (struct candidate){f->function, f->module, samples};
+    c->items[c->n++] = (struct candidate){f->function, f->module, *weight};
 }
 
-static int by_samples(const void *a, const void *b)
+static int by_weight(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
+    int order = bn_sampled_compare(&y->weight, &x->weight);
 
-    if (x->samples != y->samples)
-        return x->samples > y->samples ? -1 : 1;
-    return strcmp(x->function, y->function);
+    return order ? order : strcmp(x->function, y->function);
 }
 
 static void find_candidates(struct candidates *c, const struct bn_profile *p, const char *name,
                             const char *module)
 {
     enum match best = NONE;
-    uint64_t *samples = count_frames(p);
+    struct bn_sampled *weights = weigh_frames(p);
 
     for (size_t i = 0; i < p->n_frames; i++) {
         const struct bn_frame *f = &p->frames[i];
-        enum match match = samples[i] ? match_of(f, name) : NONE;
+        enum match match = weights[i].n ? match_of(f, name) : NONE;
         if (match < best || match == NONE || (module && (!f->module || strcmp(f->module, module) != 0)))
             continue;
         if (match > best)
             c->n = 0;
         best = match;
-        add_candidate(c, f, samples[i]);
+        add_candidate(c, f, &weights[i]);
     }
     if (c->n)
-        qsort(c->items, c->n, sizeof *c->items, by_samples);
-    free(samples);
+        qsort(c->items, c->n, sizeof *c->items, by_weight);
+    free(weights);
 }
 
 static int refuse(const struct candidates *c, const char *name, struct bn_err *err)
@@ -128,7 +127,7 @@ static int choose(struct bn_annotation *a, const struct bn_profile *p, const cha
         a->module = c.items[0].module;
         a->other = c.n > 1 ? c.items[1].module ? c.items[1].module : "an unknown module" : NULL;
         for (size_t i = 1; i < c.n; i++)
-            a->elsewhere += c.items[i].samples;
+            bn_sampled_join(&a->elsewhere, &c.items[i].weight);
     }
     free(c.items);
     return status;
@@ -180,9 +179,12 @@ static bool is_it(const struct bn_annotation *a, const struct bn_frame *f)
 static void count_line(struct lines *l, uint32_t frame, size_t number, bool leaf)
 {
     size_t line = line_of(l, frame);
+    uint64_t ns = l->p->samples[number].weight_ns;
 
-    l->a->lines[line].self += leaf;
-    l->a->lines[line].inclusive += l->last_seen[line] != number + 1;
+    if (leaf)
+        bn_sampled_add(&l->a->lines[line].self, ns);
+    if (l->last_seen[line] != number + 1)
+        bn_sampled_add(&l->a->lines[line].inclusive, ns);
     l->last_seen[line] = number + 1;
 }
 
@@ -205,7 +207,8 @@ static uint32_t count_group(struct lines *l, uint32_t e, size_t number, bool *fo
     }
     if (!ours)
         return end;
-    l->a->self += e == p->samples[number].stack;
+    if (e == p->samples[number].stack)
+        bn_sampled_add(&l->a->self, p->samples[number].weight_ns);
     for (uint32_t at = e;; at = p->stacks[at].parent) {
         count_line(l, p->stacks[at].frame, number, at == p->samples[number].stack);
         if (at == ours)
@@ -221,7 +224,8 @@ static void count_sample(struct lines *l, size_t number)
 
     for (uint32_t e = l->p->samples[number].stack; e;)
         e = count_group(l, e, number, &found);
-    l->a->inclusive += found;
+    if (found)
+        bn_sampled_add(&l->a->inclusive, l->p->samples[number].weight_ns);
 }
 
 static const char *own_function; /* for the order; one thread */
@@ -264,10 +268,15 @@ static int by_vaddr(const void *a, const void *b)
 
 static void find_addresses(struct bn_annotation *a, const struct bn_profile *p)
 {
+    bool timed = false;
+
     a->addresses = bn_xcalloc(p->n_addresses + 1, sizeof *a->addresses);
-    for (size_t i = 0; i < p->n_addresses; i++)
+    for (size_t i = 0; i < p->n_addresses; i++) {
         if (p->addresses[i].samples && is_it(a, &p->frames[p->addresses[i].frame]))
             a->addresses[a->n_addresses++] = p->addresses[i];
+        timed = timed || p->addresses[i].weight_ns > 0;
+    }
+    a->addressed = timed ? a->self : (struct bn_sampled){.n = a->self.n};
     qsort(a->addresses, a->n_addresses, sizeof *a->addresses, by_vaddr);
 }
 

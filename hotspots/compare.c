@@ -192,7 +192,7 @@ static void decide(struct bn_compare_row *row, struct estimate previous, struct 
 
 static double share_of(const struct side *s, const struct bn_rank_item *item)
 {
-    return item && s->ranking.total_ns ? (double)item->self_ns / (double)s->ranking.total_ns : 0;
+    return item ? bn_sampled_share(&item->self, &s->ranking.total) : 0;
 }
 
 static void add_row(struct bn_comparison *c, const char *name, const char *module, const struct side *a,

@@ -18,7 +18,7 @@ struct bn_compare_row {
     const char *name;
     bool total;               /* the whole step (wall time, by the scopes), not one item's CPU time */
     double previous, current; /* ns per decoded token; ns per run where either has none */
-    double previous_share, current_share; /* of all samples; BN_UNKNOWN for the total */
+    double previous_share, current_share; /* of all sampled CPU time; BN_UNKNOWN for the total */
     double low, high; /* 95 % interval of current - previous, same unit; BN_UNKNOWN = too few data */
     enum bn_verdict verdict;
     double more; /* for cannot_tell: times as many tokens (or as long a run) would decide; else BN_UNKNOWN */

@@ -22,3 +22,17 @@ struct bn_coverage bn_coverage_of(const struct bn_profile *p)
     free(sampled);
     return c;
 }
+
+struct bn_sampled bn_coverage_module(const struct bn_profile_module *m)
+{
+    return (struct bn_sampled){.n = m->samples, .ns = m->weight_ns};
+}
+
+struct bn_sampled bn_coverage_modules(const struct bn_profile *p)
+{
+    bool known = false;
+
+    for (size_t i = 0; i < p->n_modules; i++)
+        known = known || p->modules[i].weight_ns > 0;
+    return known ? bn_profile_sampled(p, 0) : (struct bn_sampled){.n = p->n_samples};
+}

@@ -15,4 +15,9 @@ struct bn_coverage {
 
 struct bn_coverage bn_coverage_of(const struct bn_profile *p);
 
+/* A module's samples, and what its share is of: all, or only their number where the record does not tell the
+ * modules' time. */
+struct bn_sampled bn_coverage_module(const struct bn_profile_module *m);
+struct bn_sampled bn_coverage_modules(const struct bn_profile *p);
+
 #endif

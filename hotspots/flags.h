@@ -21,8 +21,8 @@ void bn_thresholds_default(struct bn_thresholds *t);
 int bn_thresholds_read(struct bn_thresholds *t, const char *path, struct bn_err *err);
 
 /* Compute every flag into p->flags (raised, clear, or not computed with the reason) and the record's grade
- * into p->quality.grade. What was there is replaced. t NULL = defaults. A share of samples is raised only
- * when its 95 % interval lies beyond the threshold, so that chance raises nothing. */
+ * into p->quality.grade. What was there is replaced. t NULL = defaults. A share of the samples' time is
+ * raised only when its 95 % interval lies beyond the threshold, so that chance raises nothing. */
 void bn_flags_compute(struct bn_profile *p, const struct bn_thresholds *t);
 
 const char *bn_flag_severity_name(enum bn_flag_severity severity);

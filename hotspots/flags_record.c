@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "hotspots/coverage.h"
+#include "hotspots/report_text.h"
 
 void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
                     const char *evidence, ...)
@@ -55,23 +56,33 @@ void bn_flag_lost_samples(struct bn_profile *p, struct bn_flag *flag)
         p->quality.ring_bytes / 1024);
 }
 
+/* "3 of 1000 samples"; the numbers are the quality's. */
+static const char *part_of_all(const struct bn_profile *p, enum bn_sample_flag flag, uint64_t n,
+                               const char *noun)
+{
+    struct bn_sampled all = bn_profile_sampled(p, 0), part = bn_profile_sampled(p, flag);
+
+    part.n = n;
+    all.n = p->quality.n_samples;
+    return bn_text_part(&part, &all, noun);
+}
+
 void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
-    double value = percent(q->n_truncated, q->n_samples);
+    double value = bn_profile_percent(p, BN_SAMPLE_TRUNCATED);
 
     bn_flag_decide(p, flag, value > flag->threshold, value,
                    q->n_stack_full * 2 > q->n_truncated
                        ? "record with a larger --stack-dump"
                        : "build the program with -g or -fno-omit-frame-pointer, or try --call-graph fp",
-                   "%" PRIu64 " of %" PRIu64 " stacks did not reach main or the thread's start; %" PRIu64
-                   " were longer than their copy",
-                   q->n_truncated, q->n_samples, q->n_stack_full);
+                   "%s did not reach main or the thread's start; %" PRIu64 " were longer than their copy",
+                   part_of_all(p, BN_SAMPLE_TRUNCATED, q->n_truncated, "stacks"), q->n_stack_full);
 }
 
 struct votes {
     const char *module;
-    uint64_t n;
+    struct bn_sampled weight;
 };
 
 static int by_module(const void *a, const void *b)
@@ -82,18 +93,20 @@ static int by_module(const void *a, const void *b)
 /* The module with most unnamed leaves: where debug information would help. */
 static const char *worst_module(const struct bn_profile *p)
 {
-    struct votes *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = {"none", 0};
-    uint64_t sum = 0;
+    struct votes *votes = bn_xcalloc(p->n_frames + 1, sizeof *votes), best = {"none", {0}};
+    struct bn_sampled sum = {0};
 
     for (size_t i = 0; i < p->n_frames; i++)
         votes[i].module = p->frames[i].module ? p->frames[i].module : "no module";
     for (size_t i = 0; i < p->n_samples; i++)
         if ((p->samples[i].flags & BN_SAMPLE_UNNAMED) && p->samples[i].stack)
-            votes[p->stacks[p->samples[i].stack].frame].n++;
+            bn_sampled_add(&votes[p->stacks[p->samples[i].stack].frame].weight, p->samples[i].weight_ns);
     qsort(votes, p->n_frames, sizeof *votes, by_module);
     for (size_t i = 0; i < p->n_frames; i++) {
-        sum = i > 0 && by_module(&votes[i - 1], &votes[i]) == 0 ? sum + votes[i].n : votes[i].n;
-        if (sum > best.n)
+        if (i == 0 || by_module(&votes[i - 1], &votes[i]) != 0)
+            sum = (struct bn_sampled){0};
+        bn_sampled_join(&sum, &votes[i].weight);
+        if (bn_sampled_compare(&sum, &best.weight) > 0)
             best = (struct votes){votes[i].module, sum};
     }
     free(votes);
@@ -103,15 +116,15 @@ static const char *worst_module(const struct bn_profile *p)
 void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
-    double value = percent(q->n_unnamed, q->n_samples);
+    double value = bn_profile_percent(p, BN_SAMPLE_UNNAMED);
     bool replaced = bn_profile_fact(p, "files_not_named") != NULL;
 
     bn_flag_decide(
         p, flag, value > flag->threshold, value,
         replaced ? "the file was replaced while it was recorded: record again and leave it alone meanwhile"
                  : "install the debug symbols of that module, or do not strip it",
-        "%" PRIu64 " of %" PRIu64 " samples have a leaf without a name; most in: %s", q->n_unnamed,
-        q->n_samples, worst_module(p));
+        "%s have a leaf without a name; most in: %s",
+        part_of_all(p, BN_SAMPLE_UNNAMED, q->n_unnamed, "samples"), worst_module(p));
 }
 
 /* CPU timers expire at the kernel's tick, and what a thread ran between two of its samples counts for the

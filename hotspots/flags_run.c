@@ -27,6 +27,12 @@ static bool is_wait(const struct bn_profile *p, const struct bn_sample *s)
     return s->stage && strcmp(p->stages[s->stage].name, "wait") == 0;
 }
 
+static double percent(const struct bn_sampled *part, const struct bn_sampled *whole)
+{
+    return bn_sampled_equal(whole) && whole->n ? 100.0 * (double)part->n / (double)whole->n
+                                               : 100 * bn_sampled_share(part, whole);
+}
+
 static bool contains_mock(const char *name)
 {
     return name && strcasestr(name, "mock") != NULL;
@@ -104,7 +110,7 @@ static const struct bn_frame *leaf(const struct bn_profile *p, const struct bn_s
 void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
 {
     uint32_t decode = stage_of(p, "generate", "decode");
-    uint64_t n = 0, hits = 0;
+    struct bn_sampled all = {0}, hits = {0};
 
     if (!p->run.known || !is_quantised(p)) {
         bn_flag_unknown(p, flag,
@@ -116,17 +122,18 @@ void bn_flag_kernel_share_low(struct bn_profile *p, struct bn_flag *flag)
         if (!bn_profile_stage_within(p, s->stage, decode) || is_wait(p, s))
             continue;
         const struct bn_frame *f = leaf(p, s);
-        n++;
-        hits += f && is_quantised_kernel(f->function);
+        bn_sampled_add(&all, s->weight_ns);
+        if (f && is_quantised_kernel(f->function))
+            bn_sampled_add(&hits, s->weight_ns);
     }
-    if (n < ENOUGH_SAMPLES) {
+    if (all.n < ENOUGH_SAMPLES) {
         bn_flag_unknown(p, flag, "fewer than 100 samples in decode");
         return;
     }
-    double value = 100.0 * (double)hits / (double)n;
-    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).high < flag->threshold, value,
+    double high = bn_sampled_interval(&hits, &all, BN_Z95).high;
+    bn_flag_decide(p, flag, 100 * high < flag->threshold, percent(&hits, &all),
                    "find out what computed the projections: real kernels take a good part of decode",
-                   "%" PRIu64 " of %" PRIu64 " decode samples are in kernels for quantised weights", hits, n);
+                   "%s are in kernels for quantised weights", bn_text_part(&hits, &all, "decode samples"));
 }
 
 /* Which samples the memory flags look at: what a run does again and again, not its loading. */
@@ -137,27 +144,27 @@ static bool is_steady(const struct bn_profile *p, const struct bn_sample *s)
     return !p->run.known || (generate != BN_NONE && bn_profile_stage_within(p, s->stage, generate));
 }
 
-static void decide_share(struct bn_profile *p, struct bn_flag *flag, uint64_t hits, uint64_t n,
-                         const char *where, const char *advice)
+static void decide_share(struct bn_profile *p, struct bn_flag *flag, const struct bn_sampled *hits,
+                         const struct bn_sampled *all, const char *where, const char *advice)
 {
-    if (n < ENOUGH_SAMPLES) {
+    if (all->n < ENOUGH_SAMPLES) {
         bn_flag_unknown(p, flag, "fewer than 100 samples to judge by");
         return;
     }
-    double value = 100.0 * (double)hits / (double)n;
-    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).low > flag->threshold, value,
-                   advice, "%" PRIu64 " of %" PRIu64 " samples%s%s", hits, n, hits ? ", most under " : "",
-                   hits ? where : "");
+    double low = bn_sampled_interval(hits, all, BN_Z95).low;
+    bn_flag_decide(p, flag, 100 * low > flag->threshold, percent(hits, all), advice, "%s%s%s",
+                   bn_text_part(hits, all, "samples"), hits->n ? ", most under " : "", hits->n ? where : "");
 }
 
-/* The caller that most of the marked samples share: the frame below the library's. */
+/* The caller that most of the marked samples' time shares: the frame below the library's. */
 struct callers {
-    uint64_t *votes;
+    struct bn_sampled *votes; /* [n_frames] */
     uint32_t best;
 };
 
-static void vote_caller(struct callers *c, const struct bn_profile *p, uint32_t entry,
-                        bool (*belongs)(const char *))
+/* A sample whose stack goes through `entry`. */
+static void vote_caller(struct callers *c, const struct bn_profile *p, const struct bn_sample *s,
+                        uint32_t entry, bool (*belongs)(const char *))
 {
     while (entry &&
            (p->frames[p->stacks[entry].frame].inlined || belongs(p->frames[p->stacks[entry].frame].function)))
@@ -165,13 +172,14 @@ static void vote_caller(struct callers *c, const struct bn_profile *p, uint32_t 
     if (!entry)
         return;
     uint32_t frame = p->stacks[entry].frame;
-    if (++c->votes[frame] > c->votes[c->best])
+    bn_sampled_add(&c->votes[frame], s->weight_ns);
+    if (bn_sampled_compare(&c->votes[frame], &c->votes[c->best]) > 0)
         c->best = frame;
 }
 
 static const char *callers_close(struct callers *c, const struct bn_profile *p)
 {
-    const char *name = c->votes[c->best] ? p->frames[c->best].function : "an unknown caller";
+    const char *name = c->votes[c->best].n ? p->frames[c->best].function : "an unknown caller";
 
     free(c->votes);
     return name;
@@ -180,27 +188,28 @@ static const char *callers_close(struct callers *c, const struct bn_profile *p)
 void bn_flag_memcpy_share(struct bn_profile *p, struct bn_flag *flag)
 {
     struct callers c = {bn_xcalloc(p->n_frames + 1, sizeof *c.votes), 0};
-    uint64_t n = 0, hits = 0;
+    struct bn_sampled all = {0}, hits = {0};
 
     for (size_t i = 0; i < p->n_samples; i++) {
         const struct bn_sample *s = &p->samples[i];
         const struct bn_frame *f = leaf(p, s);
         if (!is_steady(p, s))
             continue;
-        n++;
+        bn_sampled_add(&all, s->weight_ns);
         if (f && bn_is_copy_function(f->function)) {
-            hits++;
-            vote_caller(&c, p, s->stack, bn_is_copy_function);
+            bn_sampled_add(&hits, s->weight_ns);
+            vote_caller(&c, p, s, s->stack, bn_is_copy_function);
         }
     }
-    decide_share(p, flag, hits, n, callers_close(&c, p),
+    decide_share(p, flag, &hits, &all, callers_close(&c, p),
                  "pass pointers instead of copies, or reuse the buffer");
 }
 
 void bn_flag_allocator_share(struct bn_profile *p, struct bn_flag *flag)
 {
     struct callers c = {bn_xcalloc(p->n_frames + 1, sizeof *c.votes), 0};
-    uint64_t n = 0, hits = 0, counted = p->run.known ? p->run.decode_allocations : UINT64_MAX;
+    struct bn_sampled all = {0}, hits = {0};
+    uint64_t counted = p->run.known ? p->run.decode_allocations : UINT64_MAX;
     const char *advice = "allocate once before the loop and reuse";
 
     for (size_t i = 0; i < p->n_samples; i++) {
@@ -208,29 +217,29 @@ void bn_flag_allocator_share(struct bn_profile *p, struct bn_flag *flag)
         uint32_t outermost = 0;
         if (!is_steady(p, s))
             continue;
-        n++;
+        bn_sampled_add(&all, s->weight_ns);
         for (uint32_t e = s->stack; e; e = p->stacks[e].parent)
             if (bn_is_allocator_function(p->frames[p->stacks[e].frame].function))
                 outermost = e;
         if (outermost) {
-            hits++;
-            vote_caller(&c, p, outermost, bn_is_allocator_function);
+            bn_sampled_add(&hits, s->weight_ns);
+            vote_caller(&c, p, s, outermost, bn_is_allocator_function);
         }
     }
     const char *where = callers_close(&c, p);
     if (counted != UINT64_MAX && counted > 0) {
-        bn_flag_decide(p, flag, true, n ? 100.0 * (double)hits / (double)n : 0, advice,
+        bn_flag_decide(p, flag, true, percent(&hits, &all), advice,
                        "%" PRIu64
                        " heap allocations between the first and the last decoded token: there must be none",
                        counted);
         return;
     }
-    decide_share(p, flag, hits, n, where, advice);
+    decide_share(p, flag, &hits, &all, where, advice);
 }
 
 void bn_flag_forward_share_low(struct bn_profile *p, struct bn_flag *flag)
 {
-    uint64_t n = 0, hits = 0;
+    struct bn_sampled all = {0}, hits = {0};
     uint32_t generate = stage_of(p, "generate", NULL);
 
     if (!p->run.known) {
@@ -238,22 +247,24 @@ void bn_flag_forward_share_low(struct bn_profile *p, struct bn_flag *flag)
         return;
     }
     for (size_t i = 0; generate != BN_NONE && i < p->n_samples; i++) {
-        uint32_t stage = p->samples[i].stage;
+        const struct bn_sample *s = &p->samples[i];
+        uint32_t stage = s->stage;
         if (!bn_profile_stage_within(p, stage, generate))
             continue;
-        n++;
+        bn_sampled_add(&all, s->weight_ns);
         while (stage && strcmp(p->stages[stage].name, "forward_pass") != 0)
             stage = p->stages[stage].parent;
-        hits += stage != 0;
+        if (stage != 0)
+            bn_sampled_add(&hits, s->weight_ns);
     }
-    if (n < ENOUGH_SAMPLES) {
+    if (all.n < ENOUGH_SAMPLES) {
         bn_flag_unknown(p, flag, "fewer than 100 samples in generation");
         return;
     }
-    double value = 100.0 * (double)hits / (double)n;
-    bn_flag_decide(p, flag, 100 * bn_stats_share((double)hits, (double)n).high < flag->threshold, value,
+    double high = bn_sampled_interval(&hits, &all, BN_Z95).high;
+    bn_flag_decide(p, flag, 100 * high < flag->threshold, percent(&hits, &all),
                    "look at what runs around the forward pass: sampling, text, scaffolding",
-                   "%" PRIu64 " of %" PRIu64 " generation samples are in the forward pass", hits, n);
+                   "%s are in the forward pass", bn_text_part(&hits, &all, "generation samples"));
 }
 
 void bn_flag_impossible_speed(struct bn_profile *p, struct bn_flag *flag)
@@ -380,19 +391,20 @@ static bool has_too_many_threads(const struct bn_profile *p, uint64_t *cpus)
 void bn_flag_wait_share(struct bn_profile *p, struct bn_flag *flag)
 {
     const char *advice = "use fewer threads than free cores, or larger pieces of work";
-    uint64_t hits = 0, n = p->n_samples, cpus;
+    struct bn_sampled all = bn_profile_sampled(p, 0), hits = {0};
+    uint64_t cpus;
 
     if (p->n_stages <= 1) {
         bn_flag_unknown(p, flag, "the program has no scopes: its waiting cannot be told from work");
         return;
     }
     for (size_t i = 0; i < p->n_samples; i++)
-        hits += is_wait(p, &p->samples[i]);
+        if (is_wait(p, &p->samples[i]))
+            bn_sampled_add(&hits, p->samples[i].weight_ns);
     if (has_too_many_threads(p, &cpus))
-        bn_flag_decide(p, flag, true, n ? 100.0 * (double)hits / (double)n : 0, advice,
-                       "%u threads on %" PRIu64 " CPUs; %" PRIu64 " of %" PRIu64
-                       " samples wait at the pool's barrier",
-                       p->run.threads, cpus, hits, n);
+        bn_flag_decide(p, flag, true, percent(&hits, &all), advice,
+                       "%u threads on %" PRIu64 " CPUs; %s wait at the pool's barrier", p->run.threads, cpus,
+                       bn_text_part(&hits, &all, "samples"));
     else
-        decide_share(p, flag, hits, n, "the pool's barrier", advice);
+        decide_share(p, flag, &hits, &all, "the pool's barrier", advice);
 }

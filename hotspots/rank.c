@@ -192,8 +192,9 @@ static uint32_t leaf_entry(const struct bn_profile *p, uint32_t stack, enum bn_r
 struct votes {
     struct bn_rank_item *items;
     uint32_t *stamp;       /* sample number + 1 that voted last: recursion counts once */
-    uint64_t *stage_votes; /* [group][stage], to find the stage with most self samples */
-    uint64_t *stack_votes; /* [stack]: self samples of the leaf entry */
+    uint64_t *stage_votes; /* [group][stage], to find the stage with most self time */
+    uint64_t *stack_votes; /* [stack]: of the leaf entry */
+    bool by_number;        /* all samples weigh the same: each has one vote, else its time */
 };
 
 static void vote_functions(struct votes *v, const struct grouping *g, const struct bn_profile *p,
@@ -204,11 +205,11 @@ static void vote_functions(struct votes *v, const struct grouping *g, const stru
     if (leaf) {
         uint32_t group = g->of_frame[p->stacks[leaf].frame];
         struct bn_rank_item *item = &v->items[group];
-        item->self++;
-        item->self_ns += s->weight_ns;
+        uint64_t votes = v->by_number ? 1 : s->weight_ns;
+        bn_sampled_add(&item->self, s->weight_ns);
         item->decode_self_ns += decode ? s->weight_ns : 0;
-        v->stage_votes[(size_t)group * p->n_stages + s->stage]++;
-        v->stack_votes[leaf]++;
+        v->stage_votes[(size_t)group * p->n_stages + s->stage] += votes;
+        v->stack_votes[leaf] += votes;
     }
     for (uint32_t e = leaf; e; e = p->stacks[e].parent) {
         if (by != BN_RANK_LINE && p->frames[p->stacks[e].frame].inlined)
@@ -217,8 +218,7 @@ static void vote_functions(struct votes *v, const struct grouping *g, const stru
         if (v->stamp[group] == number)
             continue;
         v->stamp[group] = number;
-        v->items[group].inclusive++;
-        v->items[group].inclusive_ns += s->weight_ns;
+        bn_sampled_add(&v->items[group].inclusive, s->weight_ns);
     }
 }
 
@@ -226,33 +226,30 @@ static void vote_stages(struct votes *v, const struct bn_profile *p, const struc
 {
     struct bn_rank_item *item = &v->items[s->stage];
 
-    item->self++;
-    item->self_ns += s->weight_ns;
+    bn_sampled_add(&item->self, s->weight_ns);
     item->decode_self_ns += decode ? s->weight_ns : 0;
     for (uint32_t stage = s->stage;; stage = p->stages[stage].parent) {
-        v->items[stage].inclusive++;
-        v->items[stage].inclusive_ns += s->weight_ns;
+        bn_sampled_add(&v->items[stage].inclusive, s->weight_ns);
         if (stage == 0)
             break;
     }
 }
 
-/* The three lines of each function with most self samples, by one pass over the samples' leaf frames. */
-static void add_line(struct bn_rank_item *item, const struct bn_frame *frame, uint64_t samples)
+/* The three lines of each function with most self time, by one pass over the samples' leaf frames. */
+static void add_line(struct bn_rank_item *item, const struct bn_frame *frame, const struct bn_sampled *self)
 {
     for (int i = 0; i < BN_RANK_LINES; i++) {
-        if (samples <= item->lines[i].samples)
+        if (bn_sampled_compare(self, &item->lines[i].self) <= 0)
             continue;
         memmove(&item->lines[i + 1], &item->lines[i],
                 (size_t)(BN_RANK_LINES - 1 - i) * sizeof item->lines[0]);
-        item->lines[i] = (struct bn_rank_line){frame->file, frame->line, samples};
+        item->lines[i] = (struct bn_rank_line){frame->file, frame->line, *self};
         return;
     }
 }
 
 struct line_vote {
-    uint32_t group, frame;
-    uint64_t samples;
+    uint32_t group, frame, stack;
 };
 
 static int compare_line_votes(const void *a, const void *b)
@@ -268,27 +265,34 @@ static int compare_line_votes(const void *a, const void *b)
     return (i > j) - (i < j);
 }
 
+/* The samples whose stack ends in each entry; the caller frees. */
+static struct bn_sampled *weigh_stacks(const struct bn_profile *p)
+{
+    struct bn_sampled *by_stack = bn_xcalloc(p->n_stacks + 1, sizeof *by_stack);
+
+    for (size_t i = 0; i < p->n_samples; i++)
+        bn_sampled_add(&by_stack[p->samples[i].stack], p->samples[i].weight_ns);
+    return by_stack;
+}
+
 static void find_lines(struct bn_rank_item *items, const struct grouping *g, const struct bn_profile *p)
 {
     struct line_vote *votes = bn_xcalloc(p->n_stacks + 1, sizeof *votes);
-    uint64_t *by_stack = bn_xcalloc(p->n_stacks + 1, sizeof *by_stack);
+    struct bn_sampled *by_stack = weigh_stacks(p);
     size_t n = 0;
 
-    for (size_t i = 0; i < p->n_samples; i++)
-        by_stack[p->samples[i].stack]++;
     for (uint32_t e = 1; e < p->n_stacks; e++) {
         uint32_t leaf = leaf_entry(p, e, BN_RANK_FUNCTION);
-        if (by_stack[e] && leaf && p->frames[p->stacks[e].frame].file)
-            votes[n++] =
-                (struct line_vote){g->of_frame[p->stacks[leaf].frame], p->stacks[e].frame, by_stack[e]};
+        if (by_stack[e].n && leaf && p->frames[p->stacks[e].frame].file)
+            votes[n++] = (struct line_vote){g->of_frame[p->stacks[leaf].frame], p->stacks[e].frame, e};
     }
     sort_frames = p->frames;
     qsort(votes, n, sizeof *votes, compare_line_votes);
     for (size_t i = 0, k; i < n; i = k) {
-        uint64_t samples = 0;
+        struct bn_sampled sum = {0};
         for (k = i; k < n && compare_line_votes(&votes[i], &votes[k]) == 0; k++)
-            samples += votes[k].samples;
-        add_line(&items[votes[i].group], &p->frames[votes[i].frame], samples);
+            bn_sampled_join(&sum, &by_stack[votes[k].stack]);
+        add_line(&items[votes[i].group], &p->frames[votes[i].frame], &sum);
     }
     free(votes);
     free(by_stack);
@@ -299,12 +303,12 @@ static void find_lines(struct bn_rank_item *items, const struct grouping *g, con
 static int compare_items(const void *a, const void *b)
 {
     const struct bn_rank_item *x = a, *y = b;
+    int order = bn_sampled_compare(&y->self, &x->self);
 
-    if (x->self != y->self)
-        return x->self > y->self ? -1 : 1;
-    if (x->inclusive != y->inclusive)
-        return x->inclusive > y->inclusive ? -1 : 1;
-    int order = compare_text(x->name, y->name);
+    if (order == 0)
+        order = bn_sampled_compare(&y->inclusive, &x->inclusive);
+    if (order == 0)
+        order = compare_text(x->name, y->name);
     return order ? order : compare_text(x->module, y->module);
 }
 
@@ -356,7 +360,7 @@ static void drop_empty(struct bn_ranking *r)
     size_t n = 0;
 
     for (size_t i = 0; i < r->n; i++)
-        if (r->items[i].inclusive)
+        if (r->items[i].inclusive.n)
             r->items[n++] = r->items[i];
     r->n = n;
     qsort(r->items, r->n, sizeof *r->items, compare_items);
@@ -386,7 +390,8 @@ bool bn_ranking_in_token(const struct bn_ranking *r, const struct bn_profile *p,
 void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_rank_by by)
 {
     struct grouping g = {0};
-    struct votes v = {0};
+    struct bn_sampled all = bn_profile_sampled(p, 0);
+    struct votes v = {.by_number = bn_sampled_equal(&all)};
 
     *r = (struct bn_ranking){.by = by, .decode = decode_stage(p)};
     group_frames(&g, p, by);
@@ -401,12 +406,10 @@ void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_r
         const struct bn_sample *s = &p->samples[i];
         enum bn_class class = bn_class_of(p, s);
         bool in_decode = bn_ranking_in_token(r, p, s);
-        r->total++;
-        r->total_ns += s->weight_ns;
+        bn_sampled_add(&r->total, s->weight_ns);
         r->class_ns[class] += s->weight_ns;
         if (class == BN_CLASS_WAIT) {
-            r->wait++;
-            r->wait_ns += s->weight_ns;
+            bn_sampled_add(&r->wait, s->weight_ns);
         } else if (by == BN_RANK_STAGE) {
             vote_stages(&v, p, s, in_decode);
         } else {

@@ -35,26 +35,25 @@ enum { BN_RANK_LINES = 3 };
 struct bn_rank_line {
     const char *file;
     uint32_t line;
-    uint64_t samples;
+    struct bn_sampled self;
 };
 
 struct bn_rank_item {
-    const char *name;               /* function, stage path ("generate;decode;…"), or "file:line" */
-    const char *module;             /* of a function; NULL = unknown or no function */
-    uint64_t self, inclusive;       /* samples; a recursive function counts once a sample */
-    uint64_t self_ns, inclusive_ns; /* CPU time of all threads together */
-    uint64_t decode_self_ns;        /* the part of self_ns below generate;decode, or in steps */
-    uint32_t stage;                 /* where most of its self samples are; of a stage: itself */
-    uint32_t stack;                 /* the stack with most of its self samples, down to the function */
-    struct bn_rank_line lines[BN_RANK_LINES]; /* by samples; samples 0 = unused */
+    const char *name;                  /* function, stage path ("generate;decode;…"), or "file:line" */
+    const char *module;                /* of a function; NULL = unknown or no function */
+    struct bn_sampled self, inclusive; /* a recursive function counts once a sample */
+    uint64_t decode_self_ns;           /* the part of self below generate;decode, or in steps */
+    uint32_t stage;                    /* where most of its self time is; of a stage: itself */
+    uint32_t stack;                    /* the stack with most of its self time, down to the function */
+    struct bn_rank_line lines[BN_RANK_LINES]; /* by self; no samples = unused */
 };
 
 struct bn_ranking {
     enum bn_rank_by by;
     struct bn_rank_item *items; /* by self, descending; then by name */
     size_t n;
-    uint64_t total, total_ns; /* all samples, waiting included: what percentages are of */
-    uint64_t wait, wait_ns;
+    struct bn_sampled total; /* waiting included: what percentages are of */
+    struct bn_sampled wait;
     uint64_t class_ns[BN_CLASS_COUNT];
     uint32_t decode; /* stage generate;decode, or BN_NONE */
     uint64_t
@@ -62,8 +61,9 @@ struct bn_ranking {
     struct bn_arena arena; /* names */
 };
 
-/* Self time goes to the innermost function that is really one: code inlined into it counts as its own, the
- * lines say where. Cannot fail. Free with bn_ranking_free. */
+/* Shares, orders and choices go by CPU time (struct bn_sampled). Self time goes to the innermost function
+ * that is really one: code inlined into it counts as its own, the lines say where. Cannot fail. Free with
+ * bn_ranking_free. */
 void bn_ranking_make(struct bn_ranking *r, const struct bn_profile *p, enum bn_rank_by by);
 void bn_ranking_free(struct bn_ranking *r);
 

@@ -76,6 +76,24 @@ const char *bn_text_time(double ns)
     return s;
 }
 
+const char *bn_text_whole(const struct bn_sampled *all)
+{
+    return bn_sampled_equal(all) ? "all samples" : "all sampled CPU time";
+}
+
+const char *bn_text_part(const struct bn_sampled *part, const struct bn_sampled *whole, const char *noun)
+{
+    size_t size;
+    char *s = next_buffer(&size), *end = s;
+
+    if (!bn_sampled_equal(whole))
+        end +=
+            snprintf(s, size, "%s of %s (", bn_text_time((double)part->ns), bn_text_time((double)whole->ns));
+    snprintf(end, size - (size_t)(end - s), "%" PRIu64 " of %" PRIu64 " %s%s", part->n, whole->n, noun,
+             end > s ? ")" : "");
+    return s;
+}
+
 const char *bn_text_code(const char *name)
 {
     size_t size, k = 0;

@@ -37,7 +37,7 @@ static void roofline(cJSON *o, const struct bn_roofline *r)
 static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, const struct bn_rank_item *item)
 {
     cJSON *o = cJSON_CreateObject(), *path = cJSON_AddArrayToObject(o, "call_path");
-    struct bn_interval ci = bn_stats_share((double)item->self, (double)r->total);
+    struct bn_interval ci = bn_sampled_interval(&item->self, &r->total, BN_Z95);
     struct bn_roofline roof;
     uint64_t calls = r->by == BN_RANK_STAGE ? p->stages[item->stage].calls : 0;
     uint32_t n_stages;
@@ -50,13 +50,13 @@ static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, co
     text(o, "stage", bn_profile_stage_path(p, item->stage, stage, sizeof stage));
     for (uint32_t e = item->stack; r->by != BN_RANK_STAGE && e; e = p->stacks[e].parent)
         cJSON_InsertItemInArray(path, 0, cJSON_CreateString(p->frames[p->stacks[e].frame].function));
-    number(o, "self_samples", (double)item->self);
-    number(o, "inclusive_samples", (double)item->inclusive);
-    number(o, "self_share", (double)item->self / (double)r->total);
+    number(o, "self_samples", (double)item->self.n);
+    number(o, "inclusive_samples", (double)item->inclusive.n);
+    number(o, "self_share", bn_sampled_share(&item->self, &r->total));
     number(o, "self_share_low", ci.low);
     number(o, "self_share_high", ci.high);
-    number(o, "inclusive_share", (double)item->inclusive / (double)r->total);
-    number(o, "self_ns", (double)item->self_ns);
+    number(o, "inclusive_share", bn_sampled_share(&item->inclusive, &r->total));
+    number(o, "self_ns", (double)item->self.ns);
     number(o, "ns_per_token", bn_ns_per_token(r, item->decode_self_ns));
     if (r->by == BN_RANK_STAGE)
         roof = bn_roofline_stage(p, item->stage);
@@ -71,11 +71,13 @@ static cJSON *hotspot(const struct bn_profile *p, const struct bn_ranking *r, co
             number(o, "dispatches", (double)p->kernels[i].calls);
     roofline(o, &roof);
     cJSON *lines = cJSON_AddArrayToObject(o, "lines");
-    for (int i = 0; i < BN_RANK_LINES && item->lines[i].samples; i++) {
+    for (int i = 0; i < BN_RANK_LINES && item->lines[i].self.n; i++) {
         cJSON *line = cJSON_CreateObject();
         text(line, "file", item->lines[i].file);
         number(line, "line", item->lines[i].line);
-        number(line, "samples", (double)item->lines[i].samples);
+        number(line, "samples", (double)item->lines[i].self.n);
+        if (!bn_sampled_equal(&r->total))
+            number(line, "self_ns", (double)item->lines[i].self.ns);
         cJSON_AddItemToArray(lines, line);
     }
     return o;
@@ -85,6 +87,7 @@ static void add_modules(cJSON *quality, const struct bn_profile *p)
 {
     static const char *const states[] = {"read", "other_file", "unreadable"};
     cJSON *list = cJSON_AddArrayToObject(quality, "modules");
+    struct bn_sampled all = bn_coverage_modules(p), own;
 
     for (size_t i = 0; i < p->n_modules; i++) {
         const struct bn_profile_module *m = &p->modules[i];
@@ -96,7 +99,8 @@ static void add_modules(cJSON *quality, const struct bn_profile *p)
         cJSON_AddBoolToObject(o, "symbols", m->symbols);
         cJSON_AddBoolToObject(o, "debug_info", m->debug_info);
         number(o, "samples", (double)m->samples);
-        number(o, "share", p->n_samples ? (double)m->samples / (double)p->n_samples : BN_UNKNOWN);
+        own = bn_coverage_module(m);
+        number(o, "share", all.n ? bn_sampled_share(&own, &all) : BN_UNKNOWN);
         text(o, "fault", bn_report_module_fault(m));
         text(o, "advice", bn_report_module_advice(m));
         cJSON_AddItemToArray(list, o);
@@ -132,6 +136,7 @@ cJSON *bn_report_quality_json(const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
     cJSON *o = cJSON_CreateObject();
+    struct bn_sampled all = bn_profile_sampled(p, 0);
     char grade[2] = {q->grade, '\0'};
 
     text(o, "grade", q->grade ? grade : NULL);
@@ -140,6 +145,8 @@ cJSON *bn_report_quality_json(const struct bn_profile *p)
     number(o, "asked_hz", q->asked_hz);
     number(o, "achieved_hz", q->achieved_hz);
     number(o, "samples", (double)q->n_samples);
+    if (!bn_sampled_equal(&all))
+        number(o, "effective_samples", bn_sampled_effective(&all));
     at_the_end(o, q, "lost", q->n_lost);
     number(o, "throttle_records", (double)q->n_throttled);
     number(o, "truncated", (double)q->n_truncated);
@@ -214,13 +221,13 @@ void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_
     text(root, "format", p->model.format);
     cJSON_AddItemToObject(root, "quality", bn_report_quality_json(p));
     list = cJSON_AddArrayToObject(root, "hotspots");
-    for (size_t i = 0; i < o->top && i < r->n && r->items[i].self; i++)
+    for (size_t i = 0; i < o->top && i < r->n && r->items[i].self.n; i++)
         cJSON_AddItemToArray(list, hotspot(p, r, &r->items[i]));
-    number(root, "wait_share", r->total ? (double)r->wait / (double)r->total : BN_UNKNOWN);
+    number(root, "wait_share", r->total.n ? bn_sampled_share(&r->wait, &r->total) : BN_UNKNOWN);
     classes = cJSON_AddObjectToObject(root, "classes");
     for (int i = 0; i < BN_CLASS_COUNT; i++)
         number(classes, bn_class_name(i),
-               r->total_ns ? (double)r->class_ns[i] / (double)r->total_ns : BN_UNKNOWN);
+               r->total.ns ? (double)r->class_ns[i] / (double)r->total.ns : BN_UNKNOWN);
     add_opportunities(root, p);
     add_comparison(root, o->previous, o->compare ? c : NULL);
     char *printed = cJSON_Print(root);

@@ -140,7 +140,7 @@ static void speed(FILE *f, const struct bn_profile *p, const struct bn_roofline 
 static void meaning(FILE *f, const struct bn_ranking *r, const struct bn_rank_item *item,
                     const struct bn_roofline *roof)
 {
-    double self = (double)item->self / (double)r->total;
+    double self = bn_sampled_share(&item->self, &r->total);
 
     fputs("\n**What that means**: ", f);
     if (!isnan(roof->share) && roof->share > 1.02)
@@ -176,7 +176,7 @@ static void annotate_hint(FILE *f, const struct bn_profile *p, uint32_t stack)
 static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking *r,
                     const struct bn_rank_item *item, size_t number)
 {
-    struct bn_interval ci = bn_stats_share((double)item->self, (double)r->total);
+    struct bn_interval ci = bn_sampled_interval(&item->self, &r->total, BN_Z95);
     struct bn_roofline roof;
     uint64_t calls = 0;
     uint32_t n_stages = 0;
@@ -188,15 +188,15 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
     else
         roof = (struct bn_roofline){.share = BN_UNKNOWN};
     fprintf(f, "### %zu. %s — %s CPU Time\n\n", number, bn_text_code(item->name),
-            bn_text_percent((double)item->self / (double)r->total));
+            bn_text_percent(bn_sampled_share(&item->self, &r->total)));
     if (r->by != BN_RANK_STAGE)
         call_path(f, p, item, r->by == BN_RANK_LINE);
-    fprintf(f, "**Metrics**:\n- **CPU Time** (inclusive): %s of all samples, %s\n",
-            bn_text_percent((double)item->inclusive / (double)r->total),
-            bn_text_time((double)item->inclusive_ns));
+    fprintf(f, "**Metrics**:\n- **CPU Time** (inclusive): %s of %s, %s\n",
+            bn_text_percent(bn_sampled_share(&item->inclusive, &r->total)), bn_text_whole(&r->total),
+            bn_text_time((double)item->inclusive.ns));
     fprintf(f, "- **Self Time**: %s (95 %% interval %.1f … %.1f %%; %s samples, %s)\n",
-            bn_text_percent((double)item->self / (double)r->total), 100 * ci.low, 100 * ci.high,
-            bn_text_count(item->self), bn_text_time((double)item->self_ns));
+            bn_text_percent(bn_sampled_share(&item->self, &r->total)), 100 * ci.low, 100 * ci.high,
+            bn_text_count(item->self.n), bn_text_time((double)item->self.ns));
     bool line = r->by == BN_RANK_LINE; /* nobody counts a line's calls, bytes or operations */
     if (!line)
         call_count(f, p, r, item, calls, n_stages);
@@ -207,10 +207,10 @@ static void hotspot(FILE *f, const struct bn_profile *p, const struct bn_ranking
         speed(f, p, &roof);
     if (line && item->stack)
         annotate_hint(f, p, item->stack);
-    for (int i = 0; i < BN_RANK_LINES && item->lines[i].samples; i++)
+    for (int i = 0; i < BN_RANK_LINES && item->lines[i].self.n; i++)
         fprintf(f, "%s%s:%u (%s of its self time)%s", i == 0 ? "- **Source**: " : ", ", item->lines[i].file,
-                item->lines[i].line, bn_text_percent((double)item->lines[i].samples / (double)item->self),
-                i + 1 == BN_RANK_LINES || !item->lines[i + 1].samples ? "\n" : "");
+                item->lines[i].line, bn_text_percent(bn_sampled_share(&item->lines[i].self, &item->self)),
+                i + 1 == BN_RANK_LINES || !item->lines[i + 1].self.n ? "\n" : "");
     meaning(f, r, item, &roof);
 }
 
@@ -220,12 +220,11 @@ static void hotspots(FILE *f, const struct bn_profile *p, const struct bn_rankin
 
     fprintf(f,
             "## Top-%zu CPU Time Consumers\n\nRanked by self CPU time per %s over all threads; waiting is "
-            "apart (%s of all "
-            "samples).\n\n",
-            top, by[r->by], bn_text_percent(r->total ? (double)r->wait / (double)r->total : 0));
-    if (r->total == 0)
+            "apart (%s of %s).\n\n",
+            top, by[r->by], bn_text_percent(bn_sampled_share(&r->wait, &r->total)), bn_text_whole(&r->total));
+    if (r->total.n == 0)
         fputs("No samples: nothing can be ranked.\n\n", f);
-    for (size_t i = 0; i < top && i < r->n && r->items[i].self; i++)
+    for (size_t i = 0; i < top && i < r->n && r->items[i].self.n; i++)
         hotspot(f, p, r, &r->items[i], i + 1);
     fputs("---\n\n", f);
 }
@@ -236,10 +235,10 @@ static void aggregate(FILE *f, const struct bn_ranking *r, size_t top)
 {
     double coverage = 0;
 
-    if (r->total == 0)
+    if (r->total.n == 0)
         return;
     for (size_t i = 0; i < top && i < r->n; i++)
-        coverage += (double)r->items[i].self / (double)r->total;
+        coverage += bn_sampled_share(&r->items[i].self, &r->total);
     fprintf(f,
             "## Aggregate Analysis\n\n**Total Hotspot Coverage**: %s (sum of the top-%zu self times, which "
             "do not overlap)\n\n",
@@ -248,7 +247,7 @@ static void aggregate(FILE *f, const struct bn_ranking *r, size_t top)
     for (int c = 0; c < BN_CLASS_COUNT; c++)
         if (r->class_ns[c])
             fprintf(f, "- %s: %s\n", bn_class_name(c),
-                    bn_text_percent((double)r->class_ns[c] / (double)r->total_ns));
+                    bn_text_percent((double)r->class_ns[c] / (double)r->total.ns));
     fprintf(f,
             "\n**Optimization Potential**: if each of the top-%zu took half its time, the run would be %.2fx "
             "as fast "

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hotspots/coverage.h"
 #include "hotspots/report_text.h"
 
 enum { LISTED = 8 };
-#define LISTED_SHARE 0.005 /* of the samples; what is below is told in one line */
+#define LISTED_SHARE 0.005 /* what is below is told in one line */
 
 /* The vdso comes from the kernel: nobody can do anything about it. */
 static bool is_complaint(const struct bn_profile_module *m)
@@ -43,18 +44,20 @@ const char *bn_report_module_advice(const struct bn_profile_module *m)
                               : "build it with -g and do not strip it";
 }
 
-static int by_samples(const void *a, const void *b)
+static int by_weight(const void *a, const void *b)
 {
     const struct bn_profile_module *x = *(const struct bn_profile_module *const *)a,
                                    *y = *(const struct bn_profile_module *const *)b;
 
-    if (x->samples != y->samples)
-        return x->samples > y->samples ? -1 : 1;
-    int order = strcmp(x->name, y->name);
+    struct bn_sampled of_x = bn_coverage_module(x), of_y = bn_coverage_module(y);
+    int order = bn_sampled_compare(&of_y, &of_x);
+
+    if (order == 0)
+        order = strcmp(x->name, y->name);
     return order ? order : (x > y) - (x < y);
 }
 
-/* Complaints, the module with most samples first; the caller frees. */
+/* Complaints, the module with most time first; the caller frees. */
 static const struct bn_profile_module **complaints(const struct bn_profile *p, size_t *n)
 {
     const struct bn_profile_module **list = bn_xcalloc(p->n_modules + 1, sizeof *list);
@@ -63,7 +66,7 @@ static const struct bn_profile_module **complaints(const struct bn_profile *p, s
     for (size_t i = 0; i < p->n_modules; i++)
         if (is_complaint(&p->modules[i]))
             list[(*n)++] = &p->modules[i];
-    qsort(list, *n, sizeof *list, by_samples);
+    qsort(list, *n, sizeof *list, by_weight);
     return list;
 }
 
@@ -71,22 +74,27 @@ void bn_report_modules(FILE *f, const struct bn_profile *p, bool md)
 {
     size_t n, i = 0;
     const struct bn_profile_module **list = complaints(p, &n);
-    uint64_t rest = 0;
-    double total = p->n_samples ? (double)p->n_samples : 1;
+    struct bn_sampled all = bn_coverage_modules(p), rest = {0}, own;
+    const char *of = bn_sampled_equal(&all) ? "samples" : "sampled CPU time";
 
-    for (; i < n && i < LISTED && (double)list[i]->samples >= LISTED_SHARE * total; i++) {
+    for (; i < n && i < LISTED; i++) {
         const char *advice = bn_report_module_advice(list[i]);
+        own = bn_coverage_module(list[i]);
+        if (bn_sampled_share(&own, &all) < LISTED_SHARE)
+            break;
         fprintf(f, md ? "- **Module %s**: " : "  Module %-15s ", list[i]->name);
-        fprintf(f, "%s, %s of the samples", bn_report_module_fault(list[i]),
-                bn_text_percent((double)list[i]->samples / total));
+        fprintf(f, "%s, %s of the %s", bn_report_module_fault(list[i]),
+                bn_text_percent(bn_sampled_share(&own, &all)), of);
         fprintf(f, advice ? "; %s\n" : "\n", advice);
     }
-    for (size_t k = i; k < n; k++)
-        rest += list[k]->samples;
+    for (size_t k = i; k < n; k++) {
+        own = bn_coverage_module(list[k]);
+        bn_sampled_join(&rest, &own);
+    }
     if (i < n)
         fprintf(f,
-                md ? "- **Other modules**: %zu without debug information, %s of the samples together\n"
-                   : "  Other modules          %zu without debug information, %s of the samples together\n",
-                n - i, bn_text_percent((double)rest / total));
+                md ? "- **Other modules**: %zu without debug information, %s of the %s together\n"
+                   : "  Other modules          %zu without debug information, %s of the %s together\n",
+                n - i, bn_text_percent(bn_sampled_share(&rest, &all)), of);
     free(list);
 }

@@ -18,6 +18,9 @@ static double percent(uint64_t part, uint64_t whole)
 static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
+    struct bn_sampled all = bn_profile_sampled(p, 0);
+    bool equal = bn_sampled_equal(&all);
+    const char *of = equal ? "" : " of the sampled CPU time"; /* lost ones have none */
     struct bn_buf b = {0};
 
     if (q->partial)
@@ -28,25 +31,41 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
     line(f, md, "Lost", b.p);
     b.n = 0;
     bn_buf_printf(&b,
-                  "%.2f %% (%" PRIu64 " did not reach main or the thread's start; %" PRIu64
+                  "%.2f %%%s (%" PRIu64 " did not reach main or the thread's start; %" PRIu64
                   " were longer than the %" PRIu32 " bytes copied)",
-                  percent(q->n_truncated, q->n_samples), q->n_truncated, q->n_stack_full,
+                  bn_profile_percent(p, BN_SAMPLE_TRUNCATED), of, q->n_truncated, q->n_stack_full,
                   q->stack_dump_bytes);
     line(f, md, "Truncated stacks", b.p);
     if (bn_profile_fact(p, "stacks_broken_off"))
         line(f, md, "Broken off by", bn_profile_fact(p, "stacks_broken_off"));
     b.n = 0;
-    bn_buf_printf(&b, "%.2f %% (%" PRIu64 " samples)", percent(q->n_unnamed, q->n_samples), q->n_unnamed);
+    bn_buf_printf(&b, "%.2f %%%s (%" PRIu64 " samples)", bn_profile_percent(p, BN_SAMPLE_UNNAMED), of,
+                  q->n_unnamed);
     line(f, md, "Unnamed", b.p);
     if (p->n_stages > 1) {
         b.n = 0;
         bn_buf_printf(&b,
-                      "%.2f %% of the samples (%" PRIu64 " scope events, %" PRIu64 " dropped; %" PRIu64
+                      "%.2f %%%s (%" PRIu64 " scope events, %" PRIu64 " dropped; %" PRIu64
                       " samples within %.0f ns of a change of stage)",
-                      percent(q->n_joined, q->n_samples), q->scope_events, q->scope_events_dropped, q->n_edge,
-                      q->empty_scope_ns);
+                      bn_profile_percent(p, BN_SAMPLE_JOINED), equal ? " of the samples" : of,
+                      q->scope_events, q->scope_events_dropped, q->n_edge, q->empty_scope_ns);
         line(f, md, "Joined to a stage", b.p);
     }
+    bn_buf_free(&b);
+}
+
+/* Where samples do not weigh the same: how far apart they are, and what that leaves of their number. */
+static void weight_line(FILE *f, bool md, const struct bn_profile *p)
+{
+    struct bn_sampled all = bn_profile_sampled(p, 0);
+    struct bn_buf b = {0};
+
+    if (bn_sampled_equal(&all))
+        return;
+    bn_buf_printf(
+        &b, "a sample stands for %s to %s; shares are of that time, as sure as with %.0f equal samples",
+        bn_text_time((double)all.least_ns), bn_text_time((double)all.most_ns), bn_sampled_effective(&all));
+    line(f, md, "Weights", b.p);
     bn_buf_free(&b);
 }
 
@@ -144,6 +163,7 @@ void bn_report_quality(FILE *f, const struct bn_profile *p, bool md)
                   bn_text_number(q->achieved_hz, 1));
     line(f, md, "Rate", b.p);
     bn_buf_free(&b);
+    weight_line(f, md, p);
     coverage_line(f, md, p);
     stack_lines(f, md, p);
     cost_lines(f, md, p);

@@ -8,20 +8,13 @@
 #include "hotspots/roofline.h"
 #include "profiler/stats.h"
 
-struct stage_samples {
-    uint64_t n, ns;
-};
-
-static struct stage_samples *count_by_stage(const struct bn_profile *p)
+static struct bn_sampled *weigh_stages(const struct bn_profile *p)
 {
-    struct stage_samples *all = bn_xcalloc(p->n_stages, sizeof *all);
+    struct bn_sampled *by_stage = bn_xcalloc(p->n_stages, sizeof *by_stage);
 
-    for (size_t i = 0; i < p->n_samples; i++) {
-        struct stage_samples *s = &all[p->samples[i].stage];
-        s->n++;
-        s->ns += p->samples[i].weight_ns;
-    }
-    return all;
+    for (size_t i = 0; i < p->n_samples; i++)
+        bn_sampled_add(&by_stage[p->samples[i].stage], p->samples[i].weight_ns);
+    return by_stage;
 }
 
 /* Timers see wall time, samples see CPU time; what lies between is the time that threads were off their CPUs,
@@ -54,24 +47,26 @@ static const char *rest_cause(const struct bn_profile *p, const struct bn_stage_
     return p->quality.steal_share > 0 ? "time that the host took (steal), or chance" : "unexplained";
 }
 
-/* Time that n samples of all may stand for. */
-static struct bn_interval time_interval(const struct bn_profile *p, const struct stage_samples *samples,
-                                        struct bn_interval share)
+/* The time that may have been spent in a stage with these samples, z standard deviations to either side. */
+static struct bn_interval time_interval(const struct bn_profile *p, const struct bn_sampled *all,
+                                        const struct bn_sampled *samples, double z)
 {
-    double n = (double)p->n_samples, period_ns = samples->n ? (double)samples->ns / (double)samples->n : 0;
+    struct bn_interval share = bn_sampled_interval(samples, all, z);
+    double n = (double)all->n, each_ns = samples->n ? (double)samples->ns / (double)samples->n : 0;
 
+    if (!bn_sampled_equal(all))
+        return (struct bn_interval){share.low * (double)all->ns, share.high * (double)all->ns};
     if (samples->n == 0 && p->quality.asked_hz > 0)
-        period_ns = 1e9 / p->quality.asked_hz;
-    return (struct bn_interval){share.low * n * period_ns, share.high * n * period_ns};
+        each_ns = 1e9 / p->quality.asked_hz;
+    return (struct bn_interval){share.low * n * each_ns, share.high * n * each_ns};
 }
 
-static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const struct stage_samples *samples,
-                    double exact_ns)
+static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const struct bn_sampled *all,
+                    const struct bn_sampled *samples, double exact_ns)
 {
     /* With many rows, 95 % would call chance a gap in a few of them. */
     static const double z = 3.48;
-    struct bn_interval ci =
-        time_interval(p, samples, bn_stats_share_z((double)samples->n, (double)p->n_samples, z));
+    struct bn_interval ci = time_interval(p, all, samples, z);
     double low_ns = ci.low, high_ns = ci.high;
     const struct bn_stage_node *s = &p->stages[stage];
     double off_ns = (double)(s->asleep_ns + s->preempted_ns), rest_ns = exact_ns - off_ns;
@@ -93,12 +88,12 @@ static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     bn_buf_free(&text);
 }
 
-static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const struct stage_samples *samples)
+static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const struct bn_sampled *all,
+                    const struct bn_sampled *samples)
 {
     const struct bn_stage_node *s = &p->stages[stage];
     double exact_ns = (double)(s->self_ns + s->worker_ns);
-    struct bn_interval ci =
-        time_interval(p, samples, bn_stats_share((double)samples->n, (double)p->n_samples));
+    struct bn_interval ci = time_interval(p, all, samples, BN_Z95);
     struct bn_roofline roof = bn_roofline_stage(p, stage);
     char path[1024];
 
@@ -116,13 +111,13 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     fprintf(f, "%s | %s | %s | ", isnan(roof.gbytes_per_s) ? "–" : bn_text_number(roof.gbytes_per_s, 2),
             isnan(roof.gops_per_s) ? "–" : bn_text_number(roof.gops_per_s, 1),
             isnan(roof.share) ? "–" : bn_text_percent(roof.share));
-    put_gap(f, p, stage, samples, exact_ns);
+    put_gap(f, p, stage, all, samples, exact_ns);
     fputs(" |\n", f);
 }
 
 void bn_report_stages(FILE *f, const struct bn_profile *p)
 {
-    struct stage_samples *samples;
+    struct bn_sampled *by_stage, all = bn_profile_sampled(p, 0);
 
     if (p->n_stages <= 1)
         return;
@@ -134,9 +129,9 @@ void bn_report_stages(FILE *f, const struct bn_profile *p)
         "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
         "|---|---|---|---|---|---|---|---|\n",
         f);
-    samples = count_by_stage(p);
+    by_stage = weigh_stages(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
-        put_row(f, p, i, &samples[i]);
+        put_row(f, p, i, &all, &by_stage[i]);
     fputs("\n", f);
-    free(samples);
+    free(by_stage);
 }

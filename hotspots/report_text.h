@@ -12,6 +12,11 @@ const char *bn_text_number(double value, int decimals); /* NaN: "unknown" */
 const char *bn_text_percent(double share);              /* 0.123 -> "12.3 %" */
 const char *bn_text_count(uint64_t n);                  /* 12,345 */
 const char *bn_text_time(double ns);                    /* "1.23 ms" */
+/* What shares of these are shares of: "all samples", or "all sampled CPU time" where they weigh differently.
+ */
+const char *bn_text_whole(const struct bn_sampled *all);
+/* "3 of 20 samples", or "752 ms of 1.48 s (8 of 190 samples)". noun: what they are called, "samples". */
+const char *bn_text_part(const struct bn_sampled *part, const struct bn_sampled *whole, const char *noun);
 
 /* `name` as inline code, safe in a Markdown table. */
 const char *bn_text_code(const char *name);

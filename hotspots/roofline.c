@@ -89,7 +89,8 @@ static const struct bn_frame *leaf_function(const struct bn_profile *p, uint32_t
 struct bn_roofline bn_roofline_function(const struct bn_profile *p, const struct bn_rank_item *item,
                                         uint64_t *calls, uint32_t *n_stages)
 {
-    uint64_t *all = bn_xcalloc(p->n_stages, sizeof *all), *own = bn_xcalloc(p->n_stages, sizeof *own);
+    struct bn_sampled *all = bn_xcalloc(p->n_stages, sizeof *all),
+                      *own = bn_xcalloc(p->n_stages, sizeof *own);
     struct work w = {0};
 
     *calls = 0;
@@ -97,13 +98,14 @@ struct bn_roofline bn_roofline_function(const struct bn_profile *p, const struct
     for (size_t i = 0; i < p->n_samples; i++) {
         const struct bn_sample *s = &p->samples[i];
         const struct bn_frame *f = leaf_function(p, s->stack);
-        all[s->stage]++;
-        own[s->stage] += f && strcmp(f->function, item->name) == 0 &&
-                         (f->module == item->module ||
-                          (f->module && item->module && strcmp(f->module, item->module) == 0));
+        bn_sampled_add(&all[s->stage], s->weight_ns);
+        if (f && strcmp(f->function, item->name) == 0 &&
+            (f->module == item->module ||
+             (f->module && item->module && strcmp(f->module, item->module) == 0)))
+            bn_sampled_add(&own[s->stage], s->weight_ns);
     }
     for (uint32_t i = 1; i < p->n_stages; i++) {
-        if (own[i] == 0 || own[i] * 2 < all[i])
+        if (own[i].n == 0 || bn_sampled_share(&own[i], &all[i]) < 0.5)
             continue;
         add_stage(&w, p, i);
         *calls += p->stages[i].calls;

@@ -24,7 +24,7 @@ uint64_t bn_roofline_time_ns(const struct bn_profile *p, uint32_t stage);
  * peak; the larger of the two. A stage that does neither has no limit that was measured. */
 struct bn_roofline bn_roofline_stage(const struct bn_profile *p, uint32_t stage);
 
-/* The same for a function: over the stages in which it has at least half of the self samples that are no
+/* The same for a function: over the stages in which it has at least half of the self time that is no
  * waiting. *calls: how often those stages were entered, 0 = there is none; *n_stages: how many they are. */
 struct bn_roofline bn_roofline_function(const struct bn_profile *p, const struct bn_rank_item *item,
                                         uint64_t *calls, uint32_t *n_stages);

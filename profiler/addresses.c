@@ -54,13 +54,18 @@ static uint32_t module_of(struct bn_profile *p, struct bn_image *image)
     return image->noted_as = bn_profile_add_module(p, &m);
 }
 
-void bn_addresses_note(struct bn_profile *p, const struct bn_place *place, uint32_t frame, uint64_t samples)
+void bn_addresses_note(struct bn_profile *p, const struct bn_place *place, uint32_t frame, uint64_t samples,
+                       uint64_t weight_ns)
 {
     if (!place->image)
         return;
-    struct bn_profile_address address = {
-        .module = module_of(p, place->image), .vaddr = place->vaddr, .frame = frame, .samples = samples};
+    struct bn_profile_address address = {.module = module_of(p, place->image),
+                                         .vaddr = place->vaddr,
+                                         .frame = frame,
+                                         .samples = samples,
+                                         .weight_ns = weight_ns};
     p->modules[address.module].samples += samples;
+    p->modules[address.module].weight_ns += weight_ns;
     if (place->has_vaddr)
         bn_profile_add_address(p, &address);
 }

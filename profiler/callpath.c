@@ -146,7 +146,7 @@ static const struct bn_callpath_names *names_of(struct bn_callpath *c, const str
     bn_grow(&c->pool, &c->cap_pool, c->n_pool + s->n, sizeof *c->pool);
     for (size_t i = 0; i < s->n; i++)
         c->pool[c->n_pool++] = bn_profile_add_frame(c->profile, &s->frames[i]);
-    bn_addresses_note(c->profile, &names.place, c->pool[c->n_pool - 1], 0);
+    bn_addresses_note(c->profile, &names.place, c->pool[c->n_pool - 1], 0, 0);
     bn_grow(&c->names, &c->cap_names, c->n_names + 1, sizeof *c->names);
     bn_idmap_put(&c->by_address, file, address, (uint32_t)c->n_names);
     c->names[c->n_names] = names;
@@ -233,7 +233,8 @@ static struct bn_callpath_found build(struct bn_callpath *c, uint32_t stack, boo
     return found;
 }
 
-struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread)
+struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread,
+                                        uint64_t weight_ns)
 {
     const uint32_t *known = bn_idmap_get(&c->by_entry, stack, main_thread);
     struct bn_callpath_found found = {.leaf = BN_NONE};
@@ -248,7 +249,7 @@ struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, b
     }
     if (found.leaf != BN_NONE) {
         const struct bn_callpath_names *leaf = &c->names[found.leaf];
-        bn_addresses_note(c->profile, &leaf->place, c->pool[leaf->first + leaf->n - 1], 1);
+        bn_addresses_note(c->profile, &leaf->place, c->pool[leaf->first + leaf->n - 1], 1, weight_ns);
     }
     c->ends[found.end]++;
     if (found.end != BN_UNWIND_COMPLETE)

@@ -72,9 +72,10 @@ void bn_callpath_set_vdso(struct bn_callpath *c, const void *bytes, size_t n);
 int bn_callpath_add_file(struct bn_callpath *c, const uint8_t *payload, size_t n);
 int bn_callpath_add_stacks(struct bn_callpath *c, const uint8_t *payload, size_t n);
 
-/* The stack of one sample: entry `stack` of the table. main_thread: of the thread that began the process. An
- * entry that is not there gives the empty stack. */
-struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread);
+/* The stack of one sample that stands for weight_ns: entry `stack` of the table. main_thread: of the thread
+ * that began the process. An entry that is not there gives the empty stack. */
+struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread,
+                                        uint64_t weight_ns);
 
 /* Base name of a file, NULL for the numbers that are none. */
 const char *bn_callpath_file_name(const struct bn_callpath *c, int32_t file);

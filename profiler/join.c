@@ -9,6 +9,7 @@
 #include "profiler/part_info.h"
 #include "profiler/timeline.h"
 #include "profiler/tokens.h"
+#include "profiler/weigh.h"
 
 enum { MAX_TOKENS = 10000 };
 
@@ -32,7 +33,7 @@ struct join {
 
     uint32_t startup, shutdown; /* stages; BN_NONE = there is no such time */
     const struct bn_timeline_thread *main;
-    uint64_t damaged, last_ns, period_sum;
+    uint64_t damaged, last_ns;
     bool unsorted;
 };
 
@@ -279,10 +280,18 @@ static void add_tokens(struct join *j)
 
 /* ---- samples ---- */
 
+/* With cycles, their number for now. */
+static uint64_t weight_of(const struct join *j, const struct bn_raw_sample *raw)
+{
+    if (raw->weight || j->info.period_ns || j->info.cycles)
+        return raw->weight ? raw->weight : j->info.period_ns;
+    return j->p->quality.asked_hz > 0 ? (uint64_t)fmin(1e18, 1e9 / j->p->quality.asked_hz) : 0;
+}
+
 static void add_sample(struct join *j, const struct bn_raw_sample *raw, uint64_t t_ns)
 {
     struct bn_profile_quality *q = &j->p->quality;
-    struct bn_sample s = {.t_ns = since_start(j, t_ns)};
+    struct bn_sample s = {.t_ns = since_start(j, t_ns), .weight_ns = weight_of(j, raw)};
 
     if (raw->thread >= j->n_threads) {
         j->damaged++;
@@ -290,13 +299,11 @@ static void add_sample(struct join *j, const struct bn_raw_sample *raw, uint64_t
     }
     s.thread = j->threads[raw->thread];
     const struct bn_profile_thread *t = &j->p->threads[s.thread];
-    struct bn_callpath_found found = bn_callpath_of(&j->callpath, raw->stack, t->tid == t->pid);
+    struct bn_callpath_found found = bn_callpath_of(&j->callpath, raw->stack, t->tid == t->pid, s.weight_ns);
     s.stack = found.stack;
     s.flags = found.flags | (raw->flags & BN_RAW_SAMPLE_KERNEL ? BN_SAMPLE_KERNEL : 0);
-    s.weight_ns = raw->weight ? raw->weight : j->info.period_ns;
     place_sample(j, raw, t_ns, &s);
     s.flags |= s.stage ? BN_SAMPLE_JOINED : 0;
-    j->period_sum += s.weight_ns;
     q->n_samples++;
     q->n_truncated += (s.flags & BN_SAMPLE_TRUNCATED) != 0;
     q->n_unnamed += (s.flags & BN_SAMPLE_UNNAMED) != 0;
@@ -392,23 +399,6 @@ static void add_on_cpu(struct join *j)
 
 /* ---- closing ---- */
 
-/* With cycles a sample stands for its part of all cycles counted; the program's CPU time is divided
- * accordingly, or, when that is not known, each sample stands for the asked period. */
-static void settle_weights(struct join *j, uint64_t cpu_ns)
-{
-    struct bn_profile *p = j->p;
-    double asked_ns = p->quality.asked_hz > 0 ? 1e9 / p->quality.asked_hz : 0;
-    double scale = cpu_ns > 0 && j->period_sum > 0 ? (double)cpu_ns / (double)j->period_sum : 0;
-
-    for (size_t i = 0; i < p->n_samples; i++) {
-        struct bn_sample *s = &p->samples[i];
-        if (j->info.cycles)
-            s->weight_ns = (uint64_t)(scale > 0 ? (double)s->weight_ns * scale : asked_ns);
-        else if (s->weight_ns == 0)
-            s->weight_ns = (uint64_t)asked_ns;
-    }
-}
-
 static void settle_quality(struct join *j, uint64_t duration_ns)
 {
     struct bn_profile_quality *q = &j->p->quality;
@@ -422,7 +412,9 @@ static void settle_quality(struct join *j, uint64_t duration_ns)
     q->n_lost += j->damaged;
     if (cpu_ns > 0)
         q->achieved_hz = (double)q->n_samples * 1e9 / (double)cpu_ns;
-    settle_weights(j, cpu_ns);
+    if (j->info.cycles)
+        bn_weigh_by_cycles(j->p, cpu_ns);
+    bn_weigh_close(j->p);
 }
 
 /* Why stacks broke off, in one line: counts by reason, and the file at the break of the latest one. */

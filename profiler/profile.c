@@ -376,6 +376,7 @@ void bn_profile_add_address(struct bn_profile *p, const struct bn_profile_addres
     uint32_t found = table_find(&p->intern->by_address, hash, same_address, p, address);
     if (found != BN_NONE) {
         p->addresses[found].samples += address->samples;
+        p->addresses[found].weight_ns += address->weight_ns;
         return;
     }
     bn_grow(&p->addresses, &p->intern->cap_addresses, p->n_addresses + 1, sizeof *p->addresses);

@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "core/base.h"
+#include "profiler/stats.h"
 
 #define BN_PROFILE_SCHEMA    "bnprof-profile"
 #define BN_PROFILE_VERSION   2
@@ -51,15 +52,17 @@ struct bn_profile_module {
     bool symbols;       /* a table of all functions, not only of those that other files can call */
     bool debug_info;    /* source lines and inlined functions */
     uint64_t samples;   /* with their leaf in it */
+    uint64_t weight_ns; /* CPU time that these stand for; 0 where all samples weigh the same (or unknown) */
     int64_t modified_s; /* time of the file's last change, Unix; 0 = unknown */
 };
 
 /* A distinct code address. Return addresses are there too, less 1, so that they lie in the call. */
 struct bn_profile_address {
-    uint32_t module;  /* index into modules */
-    uint32_t frame;   /* of the function that holds the code, outside of everything inlined there */
-    uint64_t vaddr;   /* in the module's file */
-    uint64_t samples; /* that had it as their leaf; 0 = a caller only */
+    uint32_t module;    /* index into modules */
+    uint32_t frame;     /* of the function that holds the code, outside of everything inlined there */
+    uint64_t vaddr;     /* in the module's file */
+    uint64_t samples;   /* that had it as their leaf; 0 = a caller only */
+    uint64_t weight_ns; /* as a module's */
 };
 
 /* Call stacks as a tree: entry 0 is the empty stack; parent is the caller's entry and always smaller than the
@@ -270,7 +273,7 @@ const char *bn_profile_str(struct bn_profile *p, const char *s);
 uint32_t bn_profile_add_frame(struct bn_profile *p, const struct bn_frame *frame);
 uint32_t bn_profile_add_stack(struct bn_profile *p, uint32_t parent, uint32_t frame);
 uint32_t bn_profile_add_stage(struct bn_profile *p, uint32_t parent, const char *name);
-/* The samples are added to those of an address that is there already; its frame stays. */
+/* Samples and weight are added to those of an address that is there already; its frame stays. */
 void bn_profile_add_address(struct bn_profile *p, const struct bn_profile_address *address);
 /* Append. */
 void bn_profile_add_sample(struct bn_profile *p, const struct bn_sample *sample);
@@ -282,6 +285,14 @@ void bn_profile_add_flag(struct bn_profile *p, const struct bn_flag *flag);
 /* A key that is there already gets the new value. */
 void bn_profile_add_fact(struct bn_profile *p, const char *key, const char *value);
 const char *bn_profile_fact(const struct bn_profile *p, const char *key); /* NULL = absent */
+
+/* All samples that have these flags (enum bn_sample_flag; 0: all). Where samples do not weigh the same, a
+ * share of them is a share of the CPU time that they stand for: that is the rule for whatever reads a record.
+ */
+struct bn_sampled bn_profile_sampled(const struct bn_profile *p, uint32_t flags);
+/* Those that are truncated, unnamed or joined in percent of all; by the quality's numbers where all weigh the
+ * same. 0 without samples. */
+double bn_profile_percent(const struct bn_profile *p, enum bn_sample_flag flag);
 
 /* Stage of that name below `parent`, or BN_NONE. */
 uint32_t bn_profile_find_stage(const struct bn_profile *p, uint32_t parent, const char *name);

@@ -162,6 +162,7 @@ static const struct bn_field modules[] = {
     {FIELD(BOOL, symbols)},
     {FIELD(BOOL, debug_info)},
     {FIELD(U64, samples)},
+    {FIELD(U64, weight_ns), .rare = true},
     {FIELD(TIME, modified_s)},
 };
 #undef STRUCT
@@ -185,6 +186,7 @@ static const struct bn_field addresses[] = {
     {FIELD(INDEX, frame), COUNT(n_frames)},
     {FIELD(U64, vaddr)},
     {FIELD(U64, samples)},
+    {FIELD(U64, weight_ns), .optional = true, .rare = true},
 };
 #undef STRUCT
 

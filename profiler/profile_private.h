@@ -39,6 +39,7 @@ struct bn_field {
     bool required; /* a string that may not be null */
     bool delta;    /* U64 in columns: as the difference to the entry before; values never fall */
     bool optional; /* a column that an older bnprof did not write */
+    bool rare;     /* U64: left out where it is 0; a column, where it is 0 throughout */
 };
 
 enum bn_section_shape {

@@ -167,9 +167,23 @@ static void put_cell(FILE *f, const struct bn_field *field, const void *item, co
         put_field(f, field, item, st);
 }
 
+/* A rare field that is 0 in all n items. */
+static bool is_left_out(const struct bn_field *field, const char *items, size_t item_bytes, size_t n)
+{
+    uint64_t value, any = 0;
+
+    for (size_t i = 0; field->rare && i < n; i++) {
+        memcpy(&value, items + i * item_bytes + field->offset, sizeof value);
+        any |= value;
+    }
+    return field->rare && any == 0;
+}
+
 static void put_fields(FILE *f, const struct bn_section *s, const void *item)
 {
     for (size_t i = 0; i < s->n_fields; i++) {
+        if (is_left_out(&s->fields[i], item, s->item_bytes, 1))
+            continue;
         fprintf(f, "%s\"%s\":", i ? "," : "", s->fields[i].key);
         put_field(f, &s->fields[i], item, NULL);
     }
@@ -239,6 +253,8 @@ static void put_columns(FILE *f, const struct bn_section *s, const char *items, 
 {
     fprintf(f, "\"%s\":{", s->key);
     for (size_t c = 0; c < s->n_fields; c++) {
+        if (is_left_out(&s->fields[c], items, s->item_bytes, n))
+            continue;
         fprintf(f, "%s\n\"%s\":", c ? "," : "", s->fields[c].key);
         if (c > 0 && is_constant(&s->fields[c], items, s->item_bytes, n))
             put_cell(f, &s->fields[c], items, st);

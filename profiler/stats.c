@@ -3,17 +3,14 @@
 #include "profiler/stats.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base.h"
 
-#define Z95 1.959963984540054
-
 struct bn_interval bn_stats_share(double k, double n)
 {
-    return bn_stats_share_z(k, n, Z95);
+    return bn_stats_share_z(k, n, BN_Z95);
 }
 
 struct bn_interval bn_stats_share_z(double k, double n, double z)
@@ -54,6 +51,75 @@ struct bn_interval bn_stats_hits(double share, double n, double alpha)
         return (struct bn_interval){n > 0 && share >= 1 ? 1 : 0, n > 0 && share <= 0 ? 0 : 1};
     double most = log(2 / alpha) / n;
     return (struct bn_interval){beyond(share, 0, most), beyond(share, 1, most)};
+}
+
+/* ---- samples that weigh differently ---- */
+
+static uint64_t saturated(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+void bn_sampled_join(struct bn_sampled *w, const struct bn_sampled *more)
+{
+    if (more->n == 0)
+        return;
+    if (w->n == 0 || more->least_ns < w->least_ns)
+        w->least_ns = more->least_ns;
+    if (more->most_ns > w->most_ns)
+        w->most_ns = more->most_ns;
+    w->n = saturated(w->n, more->n);
+    w->ns = saturated(w->ns, more->ns);
+    w->squares += more->squares;
+}
+
+void bn_sampled_add(struct bn_sampled *w, uint64_t sample_ns)
+{
+    bn_sampled_join(
+        w, &(struct bn_sampled){1, sample_ns, sample_ns, sample_ns, (double)sample_ns * (double)sample_ns});
+}
+
+bool bn_sampled_equal(const struct bn_sampled *w)
+{
+    return w->least_ns == w->most_ns;
+}
+
+/* Numbers are divided where times would give the same: equal weights leave no trace, not even of rounding. */
+double bn_sampled_share(const struct bn_sampled *part, const struct bn_sampled *whole)
+{
+    if (whole->n == 0)
+        return 0;
+    return bn_sampled_equal(whole) ? (double)part->n / (double)whole->n
+                                   : (double)part->ns / (double)whole->ns;
+}
+
+int bn_sampled_compare(const struct bn_sampled *x, const struct bn_sampled *y)
+{
+    return x->ns != y->ns ? (x->ns > y->ns) - (x->ns < y->ns) : (x->n > y->n) - (x->n < y->n);
+}
+
+double bn_sampled_effective(const struct bn_sampled *w)
+{
+    double sum = (double)w->ns;
+
+    return bn_sampled_equal(w) ? (double)w->n : fmin((double)w->n, sum * sum / w->squares);
+}
+
+/* The share is a ratio of two sums over the samples. Its variance, to first order, is the sum of the squares
+ * of weight times (1 - share) in the part and weight times share outside of it, over the square of the whole;
+ * n equal samples have share (1 - share) / n. */
+struct bn_interval bn_sampled_interval(const struct bn_sampled *part, const struct bn_sampled *whole,
+                                       double z)
+{
+    double p = bn_sampled_share(part, whole), q = 1 - p, n = bn_sampled_effective(whole);
+    double outside = fmax(0, whole->squares - part->squares);
+    double spread = q * q * part->squares + p * p * outside, sum = (double)whole->ns;
+
+    if (bn_sampled_equal(whole))
+        return bn_stats_share_z((double)part->n, (double)whole->n, z);
+    if (p > 0 && q > 0 && spread > 0)
+        n = fmin(n, p * q * sum * sum / spread);
+    return bn_stats_share_z(p * n, n, z);
 }
 
 static int compare_doubles(const void *a, const void *b)

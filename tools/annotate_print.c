@@ -7,41 +7,54 @@
 #include "hotspots/report_text.h"
 #include "tools/annotate_view.h"
 
-static double share(uint64_t part, uint64_t whole)
+static const char *percent(const struct bn_sampled *part, const struct bn_sampled *whole)
 {
-    return whole ? (double)part / (double)whole : BN_UNKNOWN;
+    return bn_text_percent(whole->n ? bn_sampled_share(part, whole) : BN_UNKNOWN);
+}
+
+/* Less than that share of the whole, if there is one? */
+static bool is_below(const struct bn_sampled *part, const struct bn_sampled *whole, double share)
+{
+    return whole->n && bn_sampled_share(part, whole) < share;
 }
 
 static void head(FILE *f, const struct bn_annotate_view *v)
 {
     const struct bn_annotation *a = &v->a;
-    uint64_t total = v->p->n_samples;
+    struct bn_sampled all = bn_profile_sampled(v->p, 0);
+    bool equal = bn_sampled_equal(&all);
 
     fprintf(f, "%s", a->function);
     if (a->module)
         fprintf(f, " in %s", a->module);
-    fprintf(f, ": %s samples of its own, %s of all %s", bn_text_count(a->self),
-            bn_text_percent(share(a->self, total)), bn_text_count(total));
-    if (a->inclusive != a->self)
-        fprintf(f, "; with what it calls %s, %s", bn_text_count(a->inclusive),
-                bn_text_percent(share(a->inclusive, total)));
+    fprintf(f, ": %s samples of its own, ", bn_text_count(a->self.n));
+    if (!equal)
+        fprintf(f, "%s, ", bn_text_time((double)a->self.ns));
+    fprintf(f, "%s of all %s", percent(&a->self, &all),
+            equal ? bn_text_count(all.n) : bn_text_time((double)all.ns));
+    if (a->inclusive.n != a->self.n) {
+        fprintf(f, "; with what it calls %s, ", bn_text_count(a->inclusive.n));
+        if (!equal)
+            fprintf(f, "%s, ", bn_text_time((double)a->inclusive.ns));
+        fputs(percent(&a->inclusive, &all), f);
+    }
     fputc('\n', f);
     if (a->inlined)
         fprintf(f, "Inlined everywhere, last into %s.\n", a->caller ? a->caller : "unknown code");
     if (a->other)
         fprintf(f, "%s has a function of that name, too: %s samples in other modules; --module names one.\n",
-                a->other, bn_text_count(a->elsewhere));
+                a->other, bn_text_count(a->elsewhere.n));
 }
 
 /* Samples of a line; blank for a line without. */
 static void columns(FILE *f, const struct bn_annotate_view *v, const struct bn_annotated_line *l)
 {
-    if (l && l->self)
-        fprintf(f, "%8" PRIu64 " %8s", l->self, bn_text_percent(share(l->self, v->a.self)));
+    if (l && l->self.n)
+        fprintf(f, "%8" PRIu64 " %8s", l->self.n, percent(&l->self, &v->a.self));
     else
         fprintf(f, "%17s", "");
     if (l)
-        fprintf(f, " %8" PRIu64, l->inclusive);
+        fprintf(f, " %8" PRIu64, l->inclusive.n);
     else
         fprintf(f, " %8s", "");
 }
@@ -104,7 +117,8 @@ static void without_text(FILE *f, const struct bn_annotate_view *v)
 
     for (size_t i = 0; i < v->n_sources; i++) {
         const struct bn_annotate_source *s = &v->sources[i];
-        bool told = !s->file || !s->text.why || (s->function != v->a.function && s->self * 100 < v->a.self);
+        bool told = !s->file || !s->text.why ||
+                    (s->function != v->a.function && is_below(&s->self, &v->a.self, 0.01));
         for (size_t k = 0; k < i && !told; k++)
             told = v->sources[k].file == s->file;
         if (told)
@@ -128,68 +142,78 @@ static void instruction(FILE *f, const struct bn_annotate_view *v, const struct 
 
     if (i->file)
         snprintf(place, sizeof place, "%.40s:%" PRIu32, base_name(i->file), i->line);
-    if (i->samples)
-        fprintf(f, "%8" PRIu64 " %8s", i->samples, bn_text_percent(share(i->samples, v->a.self)));
+    if (i->samples.n)
+        fprintf(f, "%8" PRIu64 " %8s", i->samples.n, percent(&i->samples, &v->a.addressed));
     else
         fprintf(f, "%17s", "");
     fprintf(f, " %10" PRIx64 "  %-24s %s\n", i->vaddr, place, i->text);
+}
+
+static void add_up(struct bn_sampled *sum, const struct bn_annotate_view *v, size_t from, size_t end)
+{
+    for (; from < end; from++)
+        bn_sampled_join(sum, &v->instructions[from].samples);
 }
 
 /* The instructions with at least 0.5 % of the samples, and those around them. */
 static void assembly(FILE *f, const struct bn_annotate_view *v, uint32_t context)
 {
     size_t next = 0; /* behind the last one printed */
-    uint64_t shown = 0, all = 0;
+    struct bn_sampled hidden = {0};
 
     if (v->no_assembly.msg[0]) {
         fprintf(f, "\nNo assembly: %s\n", v->no_assembly.msg);
         return;
     }
     fputs("\nAssembly: where the CPU was interrupted, at or behind the instruction that took the time\n", f);
+    if (bn_sampled_equal(&v->a.addressed) && !bn_sampled_equal(&v->a.self))
+        fputs("(%: of the number of samples; the record does not tell the time of single instructions)\n", f);
     fprintf(f, "%8s %8s %10s  %-24s %s\n", "self", "%", "address", "line", "instruction");
     for (size_t i = 0; i < v->n_instructions; i++) {
         size_t from = i > context ? i - context : 0, end = i + context + 1;
-        all += v->instructions[i].samples;
-        if (v->instructions[i].samples == 0 || v->instructions[i].samples * 200 < v->a.self)
+        if (v->instructions[i].samples.n == 0 ||
+            is_below(&v->instructions[i].samples, &v->a.addressed, 0.005))
             continue;
         if (from > next)
             fprintf(f, "%30s\n", "⋮");
+        add_up(&hidden, v, next, from);
         for (size_t k = from > next ? from : next; k < end && k < v->n_instructions; k++) {
             instruction(f, v, &v->instructions[k]);
-            shown += v->instructions[k].samples;
             next = k + 1;
         }
     }
-    if (all > shown)
-        fprintf(f, "%8" PRIu64 " %8s on instructions with less than 0.5 %% each\n", all - shown,
-                bn_text_percent(share(all - shown, v->a.self)));
+    add_up(&hidden, v, next, v->n_instructions);
+    if (hidden.n)
+        fprintf(f, "%8" PRIu64 " %8s on instructions with less than 0.5 %% each\n", hidden.n,
+                percent(&hidden, &v->a.addressed));
 }
 
 /* Inlined code with next to no samples is told in one line: C++ has pages of it. */
 static void sources(FILE *f, const struct bn_annotate_view *v, uint32_t context)
 {
     size_t left_out = 0;
-    uint64_t samples = 0;
+    struct bn_sampled samples = {0};
 
     for (size_t i = 0; i < v->n_sources; i++) {
         const struct bn_annotate_source *s = &v->sources[i];
-        if (s->function == v->a.function || s->self * 100 >= v->a.self) {
+        if (s->function == v->a.function || !is_below(&s->self, &v->a.self, 0.01)) {
             source(f, v, s, context);
             continue;
         }
         left_out++;
-        samples += s->self;
+        bn_sampled_join(&samples, &s->self);
     }
     if (left_out)
         fprintf(f, "\n%zu more inlined pieces with less than 1 %% each, %s samples together\n", left_out,
-                bn_text_count(samples));
+                bn_text_count(samples.n));
 }
 
 void bn_annotate_print(FILE *f, const struct bn_annotate_view *v, uint32_t context)
 {
     bn_report_quality(f, v->p, false);
     head(f, v);
-    fputs("self: samples that stopped there; total: with what is inlined or called there\n", f);
+    fprintf(f, "self: samples that stopped there%s; total: with what is inlined or called there\n",
+            bn_sampled_equal(&v->a.self) ? "" : ", %: of the CPU time that they stand for");
     sources(f, v, context);
     without_text(f, v);
     assembly(f, v, context);

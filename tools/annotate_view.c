@@ -63,11 +63,11 @@ static int by_self(const void *a, const void *b)
 {
     const struct bn_annotate_source *x = a, *y = b;
 
-    if (x->self != y->self)
-        return x->self > y->self ? -1 : 1;
-    if (x->inclusive != y->inclusive)
-        return x->inclusive > y->inclusive ? -1 : 1;
-    return (x->first > y->first) - (x->first < y->first);
+    int order = bn_sampled_compare(&y->self, &x->self);
+
+    if (order == 0)
+        order = bn_sampled_compare(&y->inclusive, &x->inclusive);
+    return order ? order : (x->first > y->first) - (x->first < y->first);
 }
 
 /* Debug information tells no more than the base of relative names; any code of the function knows it. */
@@ -97,8 +97,8 @@ static void read_sources(struct bn_annotate_view *v, int64_t built_s)
             own += l->function == a->function;
         }
         s->n++;
-        s->self += l->self;
-        s->inclusive += l->inclusive;
+        bn_sampled_join(&s->self, &l->self);
+        bn_sampled_join(&s->inclusive, &l->inclusive);
     }
     if (v->n_sources > own)
         qsort(v->sources + own, v->n_sources - own, sizeof *v->sources, by_self);
@@ -109,14 +109,18 @@ static void read_sources(struct bn_annotate_view *v, int64_t built_s)
 
 /* ---- instructions ---- */
 
-static uint64_t samples_at(const struct bn_annotation *a, uint64_t first, uint64_t end, uint32_t module)
+static struct bn_sampled samples_at(const struct bn_annotation *a, uint64_t first, uint64_t end,
+                                    uint32_t module)
 {
-    uint64_t n = 0;
+    struct bn_sampled sum = {0};
 
-    for (size_t i = 0; i < a->n_addresses; i++)
-        if (a->addresses[i].module == module && a->addresses[i].vaddr >= first && a->addresses[i].vaddr < end)
-            n += a->addresses[i].samples;
-    return n;
+    for (size_t i = 0; i < a->n_addresses; i++) {
+        const struct bn_profile_address *at = &a->addresses[i];
+        struct bn_sampled here = {.n = at->samples, .ns = at->weight_ns};
+        if (at->module == module && at->vaddr >= first && at->vaddr < end)
+            bn_sampled_join(&sum, &here);
+    }
+    return sum;
 }
 
 /* The part of the function around an address with samples: its unwind entry, or just the neighbourhood. */
@@ -139,7 +143,7 @@ static void add_instructions(struct bn_annotate_view *v, const struct bn_disasse
         struct bn_annotate_instruction *to = &v->instructions[v->n_instructions++];
         *to = (struct bn_annotate_instruction){.vaddr = vaddr, .text = bn_xstrdup(d->items[i].text)};
         to->samples = samples_at(&v->a, vaddr, next > vaddr && next - vaddr <= 16 ? next : vaddr + 1, module);
-        if (to->samples && bn_debug_find(v->image, vaddr, frame, BN_COUNT(frame)) > 0 && frame[0].file) {
+        if (to->samples.n && bn_debug_find(v->image, vaddr, frame, BN_COUNT(frame)) > 0 && frame[0].file) {
             to->file = frame[0].file;
             to->line = frame[0].line;
         }

@@ -8,14 +8,15 @@
 
 /* Lines of one function in one file. */
 struct bn_annotate_source {
-    const char *function, *file; /* file NULL = unknown */
-    size_t first, n;             /* in annotation.lines */
-    uint64_t self, inclusive;    /* inclusive: of its lines, which may share samples */
+    const char *function, *file;       /* file NULL = unknown */
+    size_t first, n;                   /* in annotation.lines */
+    struct bn_sampled self, inclusive; /* inclusive: of its lines, which may share samples */
     struct bn_source_text text;
 };
 
 struct bn_annotate_instruction {
-    uint64_t vaddr, samples;
+    uint64_t vaddr;
+    struct bn_sampled samples; /* of annotation.addressed */
     char *text;
     const char *file; /* line of the innermost code there; NULL = unknown */
     uint32_t line;
@@ -24,7 +25,7 @@ struct bn_annotate_instruction {
 struct bn_annotate_view {
     const struct bn_profile *p;
     struct bn_annotation a;
-    struct bn_annotate_source *sources; /* the function's own first, then by samples */
+    struct bn_annotate_source *sources; /* the function's own first, then by self */
     size_t n_sources;
     struct bn_annotate_instruction *instructions; /* by vaddr */
     size_t n_instructions;

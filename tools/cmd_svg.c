@@ -183,9 +183,9 @@ static int draw(const struct bn_tree *tree, const struct bn_caption *caption, co
         fputs("bnprof svg: no samples in this view: the picture is empty\n", stderr);
     if (result.n_elided > 0)
         fprintf(stderr,
-                "bnprof svg: %llu box%s narrower than %g px not drawn; %.2f%% of the samples end in them\n",
+                "bnprof svg: %llu box%s narrower than %g px not drawn; %.2f%% of the samples%s end in them\n",
                 (unsigned long long)result.n_elided, result.n_elided == 1 ? "" : "es", a->min_width_px,
-                100.0 * (double)result.elided_samples / (double)tree->samples);
+                result.elided_percent, tree->by_time ? "' time" : "");
     if (strcmp(path, "-") != 0)
         printf("%s\n", path);
     return 0;

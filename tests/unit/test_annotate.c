@@ -50,8 +50,8 @@ static void expect(const struct bn_annotation *a, const char *function, uint32_t
 {
     const struct bn_annotated_line *l = line(a, function, number);
 
-    if (l->self != self || l->inclusive != inclusive)
-        fail_msg("%s:%u: %d and %d, expected %d and %d", function, number, (int)l->self, (int)l->inclusive,
+    if (l->self.n != self || l->inclusive.n != inclusive)
+        fail_msg("%s:%u: %d and %d, expected %d and %d", function, number, (int)l->self.n, (int)l->inclusive.n,
                  (int)self, (int)inclusive);
 }
 
@@ -65,8 +65,8 @@ static void test_lines(void **unused)
     make(&p);
     assert_int_equal(bn_annotate(&a, &p, "f", "prog", &err), 0);
     assert_false(a.inlined);
-    assert_int_equal(a.self, 14);
-    assert_int_equal(a.inclusive, 14);
+    assert_int_equal(a.self.n, 14);
+    assert_int_equal(a.inclusive.n, 14);
     assert_int_equal(a.n_lines, 4);
     expect(&a, "f", 20, 5, 10);
     expect(&a, "f", 21, 4, 4); /* twice on the stack, counted once */
@@ -78,13 +78,13 @@ static void test_lines(void **unused)
     assert_int_equal(bn_annotate(&a, &p, "g", NULL, &err), 0);
     assert_true(a.inlined);
     assert_string_equal(a.caller, "f");
-    assert_int_equal(a.self, 5);
+    assert_int_equal(a.self.n, 5);
     assert_int_equal(a.n_lines, 2);
     bn_annotation_free(&a);
 
     assert_int_equal(bn_annotate(&a, &p, "main", NULL, &err), 0);
-    assert_int_equal(a.self, 1);
-    assert_int_equal(a.inclusive, 21);
+    assert_int_equal(a.self.n, 1);
+    assert_int_equal(a.inclusive.n, 21);
     expect(&a, "main", 10, 1, 21);
     bn_annotation_free(&a);
     bn_profile_free(&p);
@@ -111,10 +111,10 @@ static void test_which(void **unused)
     assert_int_equal(bn_annotate(&a, &p, "f", NULL, &err), 0);
     assert_string_equal(a.module, "prog");
     assert_string_equal(a.other, "libother.so");
-    assert_int_equal(a.elsewhere, 6);
+    assert_int_equal(a.elsewhere.n, 6);
     bn_annotation_free(&a);
     assert_int_equal(bn_annotate(&a, &p, "f", "libother.so", &err), 0);
-    assert_int_equal(a.self, 6);
+    assert_int_equal(a.self.n, 6);
     assert_null(a.other);
     bn_annotation_free(&a);
     assert_int_equal(bn_annotate(&a, &p, "_ZN2ns4Type6methodEv", NULL, &err), 0);
@@ -145,10 +145,10 @@ static void test_addresses(void **unused)
     uint32_t module = bn_profile_add_module(&p, &(struct bn_profile_module){.name = "prog", .path = "/prog"});
     uint32_t f = p.stacks[2].frame, other = p.stacks[1].frame;
     assert_string_equal(p.frames[f].function, "f");
-    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x30, 2});
-    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x10, 9});
-    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x20, 0});
-    bn_profile_add_address(&p, &(struct bn_profile_address){module, other, 0x05, 1});
+    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x30, 2, 0});
+    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x10, 9, 0});
+    bn_profile_add_address(&p, &(struct bn_profile_address){module, f, 0x20, 0, 0});
+    bn_profile_add_address(&p, &(struct bn_profile_address){module, other, 0x05, 1, 0});
     assert_int_equal(bn_annotate(&a, &p, "f", "prog", &err), 0);
     assert_int_equal(a.n_addresses, 2);
     assert_int_equal(a.addresses[0].vaddr, 0x10);

@@ -20,29 +20,29 @@ static void test_functions(void **state)
     (void)state;
     synthetic_make(&s, 1);
     bn_ranking_make(&r, &s.p, BN_RANK_FUNCTION);
-    assert_int_equal(r.total, 10000);
-    assert_int_equal(r.wait, 1000); /* waiting is no hotspot */
+    assert_int_equal(r.total.n, 10000);
+    assert_int_equal(r.wait.n, 1000); /* waiting is no hotspot */
     assert_null(bn_ranking_find(&r, "pool_wait", NULL));
     assert_string_equal(r.items[0].name, "i2s_gemv_c");
-    assert_int_equal(r.items[0].self, 6000); /* with what was inlined into it */
-    assert_int_equal(r.items[0].inclusive, 6000);
+    assert_int_equal(r.items[0].self.n, 6000); /* with what was inlined into it */
+    assert_int_equal(r.items[0].inclusive.n, 6000);
     assert_int_equal(r.items[0].stage, s.ffn);
     assert_int_equal(r.items[0].lines[0].line, 20);
-    assert_int_equal(r.items[0].lines[0].samples, 4100);
+    assert_int_equal(r.items[0].lines[0].self.n, 4100);
     assert_int_equal(r.items[0].lines[1].line, 30);
     assert_string_equal(r.items[1].name, "f16_gemv_c");
-    assert_int_equal(r.items[1].self, 2000);
+    assert_int_equal(r.items[1].self.n, 2000);
     const struct bn_rank_item *helper = bn_ranking_find(&r, "helper", "bnprof");
-    assert_int_equal(helper->self, 1000);
-    assert_int_equal(helper->inclusive, 1000); /* recursion counts once */
+    assert_int_equal(helper->self.n, 1000);
+    assert_int_equal(helper->inclusive.n, 1000); /* recursion counts once */
     const struct bn_rank_item *main_ = bn_ranking_find(&r, "main", NULL);
-    assert_int_equal(main_->self, 0);
-    assert_int_equal(main_->inclusive, 9000);
+    assert_int_equal(main_->self.n, 0);
+    assert_int_equal(main_->inclusive.n, 9000);
     assert_true(bn_ns_per_token(&r, r.items[0].decode_self_ns) == 6e6);
     uint64_t classes = 0;
     for (int c = 0; c < BN_CLASS_COUNT; c++)
         classes += r.class_ns[c];
-    assert_int_equal(classes, r.total_ns);
+    assert_int_equal(classes, r.total.ns);
     assert_int_equal(r.class_ns[BN_CLASS_PROJECTION], 6000000000);
     assert_int_equal(r.class_ns[BN_CLASS_LM_HEAD], 2000000000);
     bn_ranking_free(&r);
@@ -58,14 +58,14 @@ static void test_stages_and_lines(void **state)
     synthetic_make(&s, 1);
     bn_ranking_make(&r, &s.p, BN_RANK_STAGE);
     assert_string_equal(r.items[0].name, "generate;decode;forward_pass;gate_up_projection");
-    assert_int_equal(r.items[0].self, 6000);
+    assert_int_equal(r.items[0].self.n, 6000);
     const struct bn_rank_item *forward = bn_ranking_find(&r, "generate;decode;forward_pass", NULL);
-    assert_int_equal(forward->self, 1000);
-    assert_int_equal(forward->inclusive, 9000);
+    assert_int_equal(forward->self.n, 1000);
+    assert_int_equal(forward->inclusive.n, 9000);
     bn_ranking_free(&r);
     bn_ranking_make(&r, &s.p, BN_RANK_LINE);
     assert_string_equal(r.items[0].name, "k.c:20");
-    assert_int_equal(r.items[0].self, 4100);
+    assert_int_equal(r.items[0].self.n, 4100);
     bn_ranking_free(&r);
     bn_profile_free(&s.p);
 }

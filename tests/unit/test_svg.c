@@ -325,7 +325,7 @@ static void test_narrow_boxes_are_left_out_and_counted(void **state)
     char *text = draw_with(&tree, options, &result);
     assert_int_equal(result.n_drawn, 3);
     assert_int_equal(result.n_elided, 3);
-    assert_int_equal(result.elided_samples, 2);
+    assert_int_equal(result.elided, 2);
     check_has(text, ">3 boxes narrower than 0.02 px not drawn; 0.00% of the samples end in them.<");
     assert_int_equal(count(text, " data-n="), 3);
     free(text);

@@ -147,12 +147,12 @@ static void test_total_stays_exact(void **state)
 
     bn_tree_init(&tree);
     uint32_t node = child(&tree, 0, "f", BN_TREE_PROGRAM);
-    assert_int_equal(bn_tree_add(&tree, node, BN_TREE_MAX_SAMPLES - 1, UINT64_MAX), 0);
+    assert_int_equal(bn_tree_add(&tree, node, BN_TREE_MAX - 1, UINT64_MAX), 0);
     assert_int_equal(bn_tree_add(&tree, node, 2, 1), -1);
     assert_int_equal(bn_tree_add(&tree, node, UINT64_MAX, 1), -1);
     assert_int_equal(bn_tree_add(&tree, node, 1, 1), 0);
     bn_tree_finish(&tree);
-    assert_true(tree.nodes[0].total == BN_TREE_MAX_SAMPLES);
+    assert_true(tree.nodes[0].total == BN_TREE_MAX);
     assert_true(tree.nodes[0].total_ns == UINT64_MAX);
     bn_tree_free(&tree);
 }
