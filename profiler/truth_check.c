@@ -26,18 +26,6 @@ static const double untold = 0.10;
 
 /* ---- reading a record ---- */
 
-void bn_truth_weigh(struct bn_truth_weight *w, const struct bn_sample *s)
-{
-    w->n++;
-    w->ns += (double)s->weight_ns;
-    w->squares += (double)s->weight_ns * (double)s->weight_ns;
-}
-
-double bn_truth_effective(const struct bn_truth_weight *w)
-{
-    return w->squares > 0 ? w->ns * w->ns / w->squares : 0;
-}
-
 bool bn_truth_is(const struct bn_profile *p, uint32_t stack, const char *function)
 {
     return stack && strcmp(p->frames[p->stacks[stack].frame].function, function) == 0;
@@ -73,15 +61,6 @@ double bn_truth_excused(const struct bn_profile *p, const struct bn_truth_expect
     return q->n_throttled ? 1 : fmin(1, lost + stolen(p, e));
 }
 
-static struct bn_truth_weight weigh_all(const struct bn_profile *p)
-{
-    struct bn_truth_weight w = {0};
-
-    for (size_t i = 0; i < p->n_samples; i++)
-        bn_truth_weigh(&w, &p->samples[i]);
-    return w;
-}
-
 /* The timer's period is a sample's weight, so the sum can miss one at either end; and a tick that came late
  * because the machine itself was stopped stands for the time of the stop. In parts of cpu_ns. */
 static double may_be_off(const struct bn_profile *p, const struct bn_truth_expected *e, double cpu_ns)
@@ -104,12 +83,12 @@ static double process_may_be_off(const struct bn_profile *p, const struct bn_tru
 }
 
 bool bn_truth_too_few(struct bn_truth_row *row, const struct bn_profile *p, const struct bn_truth_expected *e,
-                      const struct bn_truth_weight *w, double part)
+                      const struct bn_sampled *w, double part)
 {
     const struct bn_profile_quality *q = &p->quality;
-    const struct bn_truth_weight all = weigh_all(p);
-    double share = all.ns / seen_ns(p),
-           least = bn_stats_hits(part, bn_truth_effective(&all), BN_TRUTH_ALPHA).low;
+    const struct bn_sampled all = bn_profile_sampled(p, 0);
+    double share = (double)all.ns / seen_ns(p),
+           least = bn_stats_hits(part, bn_sampled_effective(&all), BN_TRUTH_ALPHA).low;
 
     if (seen_ns(p) < least_ns)
         bn_truth_skip(row, "%.0f ms of CPU time are too little for a verdict", seen_ns(p) / 1e6);
@@ -119,10 +98,10 @@ bool bn_truth_too_few(struct bn_truth_row *row, const struct bn_profile *p, cons
         bn_truth_skip(
             row, "%zu samples are too few: %llu records lost, throttled %llu times, steal %.0f %% of it",
             all.n, (unsigned long long)q->n_lost, (unsigned long long)q->n_throttled, 100 * stolen(p, e));
-    else if (w->ns < least * all.ns)
+    else if ((double)w->ns < least * (double)all.ns)
         bn_truth_fail(row, "%zu of %zu samples are too few: %.0f %% of the time or more was spent there",
                       w->n, all.n, 100 * part);
-    else if (bn_truth_effective(w) < fewest)
+    else if (bn_sampled_effective(w) < fewest)
         bn_truth_skip(row, "%zu samples are too few for a verdict", w->n);
     else
         return false;
@@ -158,7 +137,7 @@ struct bn_truth_row *bn_truth_named(struct bn_truth_report *report, const char *
 /* ---- split and rates ---- */
 
 struct shares {
-    struct bn_truth_weight all;
+    struct bn_sampled all;
     double share[3];
     struct bn_interval allowed[3];
     double widest; /* the farthest that a share may be off */
@@ -174,12 +153,12 @@ static struct shares measure_shares(const struct bn_profile *p, const struct bn_
     for (size_t i = 0; i < p->n_samples; i++)
         for (int work = 0; work < 3; work++)
             if (bn_truth_is(p, bn_truth_own(p, p->samples[i].stack), split_names[work])) {
-                bn_truth_weigh(&s.all, &p->samples[i]);
+                bn_sampled_add(&s.all, p->samples[i].weight_ns);
                 ns[work] += (double)p->samples[i].weight_ns;
             }
     for (int work = 0; work < 3; work++) {
-        s.share[work] = s.all.ns > 0 ? ns[work] / s.all.ns : 0;
-        s.allowed[work] = bn_stats_hits(e->shares[work], bn_truth_effective(&s.all), BN_TRUTH_ALPHA);
+        s.share[work] = s.all.ns > 0 ? ns[work] / (double)s.all.ns : 0;
+        s.allowed[work] = bn_stats_hits(e->shares[work], bn_sampled_effective(&s.all), BN_TRUTH_ALPHA);
         double off = fmax(e->shares[work] - s.allowed[work].low, s.allowed[work].high - e->shares[work]);
         s.widest = fmax(s.widest, off);
     }
@@ -216,7 +195,7 @@ void bn_truth_check_split(struct bn_truth_report *report, const char *name, cons
 static double covered(const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
-    double sum = weigh_all(p).ns;
+    double sum = (double)bn_profile_sampled(p, 0).ns;
 
     if (q->event && strcmp(q->event, "cycles") == 0)
         sum = (double)p->n_samples * 1e9 / q->asked_hz;
@@ -327,8 +306,8 @@ void bn_truth_check_threads(struct bn_truth_report *report, const char *name, co
 /* ---- stages ---- */
 
 struct turns {
-    struct bn_truth_weight all; /* samples in the stages' functions */
-    double differ;              /* their stage is not the function's */
+    struct bn_sampled all; /* samples in the stages' functions */
+    double differ;         /* their stage is not the function's */
 };
 
 static void judge_edges(struct bn_truth_row *row, const struct bn_profile *p,
@@ -361,7 +340,7 @@ static double see_stages(const struct bn_profile *p, struct turns turns[BN_TRUTH
             continue;
         }
         const char *stage = s->stage ? p->stages[s->stage].name : "";
-        bn_truth_weigh(&turns[s->layer].all, s);
+        bn_sampled_add(&turns[s->layer].all, s->weight_ns);
         turns[s->layer].differ += strcmp(stage, prefill ? "prefill" : "decode") != 0;
     }
     return outside;

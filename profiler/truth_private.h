@@ -5,15 +5,6 @@
 
 #include "profiler/truth_check.h"
 
-/* Samples and the CPU time they stand for. */
-struct bn_truth_weight {
-    size_t n;
-    double ns, squares;
-};
-void bn_truth_weigh(struct bn_truth_weight *w, const struct bn_sample *s);
-/* So many samples of one weight would say as much (Kish). 0 samples: 0. */
-double bn_truth_effective(const struct bn_truth_weight *w);
-
 /* Is this entry's function called so? The empty stack has none. */
 bool bn_truth_is(const struct bn_profile *p, uint32_t stack, const char *function);
 /* From there on outwards the first function of the program: not kernel code, nor what the programs share and
@@ -27,7 +18,7 @@ double bn_truth_excused(const struct bn_profile *p, const struct bn_truth_expect
 /* Are the record's samples, or these of them, too few for a verdict that means something? The program spent
  * `part` of its time or more where these are. If so, the row has its verdict. */
 bool bn_truth_too_few(struct bn_truth_row *row, const struct bn_profile *p, const struct bn_truth_expected *e,
-                      const struct bn_truth_weight *w, double part);
+                      const struct bn_sampled *w, double part);
 
 /* n samples, of which `right` are as they should be: the row's verdict. Lets a hundredth and one pass. */
 void bn_truth_judge(struct bn_truth_row *row, size_t n, size_t right, const char *what);

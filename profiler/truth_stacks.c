@@ -32,7 +32,7 @@ static struct chain chain_of(const struct bn_profile *p, uint32_t stack)
 
 /* Samples in the function at the bottom, by the recursion that led there, and those with the right chain. */
 struct recursion {
-    struct bn_truth_weight near, far;
+    struct bn_sampled near, far;
     size_t whole, marked;
 };
 
@@ -48,10 +48,10 @@ static struct recursion see_recursion(const struct bn_profile *p, const struct b
         struct chain c = chain_of(p, own);
         bool cut = s->flags & BN_SAMPLE_TRUNCATED;
         if (bn_truth_is(p, caller_of(p, own), "truth_descend_far")) {
-            bn_truth_weigh(&r.far, s);
+            bn_sampled_add(&r.far, s->weight_ns);
             r.marked += cut && c.near == 0 && c.callers <= e->most_callers && !c.reaches_main;
         } else {
-            bn_truth_weigh(&r.near, s);
+            bn_sampled_add(&r.near, s->weight_ns);
             r.whole += !cut && c.near == e->levels && c.far == 0 && c.reaches_main;
         }
     }
@@ -101,7 +101,7 @@ void bn_truth_check_inlines(struct bn_truth_report *report, const char *name, co
                             const struct bn_truth_expected *e)
 {
     struct bn_truth_row *row = bn_truth_named(report, name, "inlines");
-    struct bn_truth_weight all = {0};
+    struct bn_sampled all = {0};
     size_t right = 0;
 
     for (size_t i = 0; i < p->n_samples; i++) {
@@ -110,7 +110,7 @@ void bn_truth_check_inlines(struct bn_truth_report *report, const char *name, co
             at = p->stacks[at].parent;
         if (!bn_truth_is(p, at, "truth_outer"))
             continue;
-        bn_truth_weigh(&all, &p->samples[i]);
+        bn_sampled_add(&all, p->samples[i].weight_ns);
         right += right_inlines(p, inner, e);
     }
     bn_truth_expect(row, "inner in middle:%u in outer:%u", e->lines.inner_call, e->lines.middle_call);
@@ -135,7 +135,7 @@ void bn_truth_check_swap(struct bn_truth_report *report, const char *name, const
                          const struct bn_truth_expected *e)
 {
     struct bn_truth_row *row = bn_truth_named(report, name, "dlopen swap");
-    struct bn_truth_weight in_first = {0}, in_other = {0};
+    struct bn_sampled in_first = {0}, in_other = {0};
     size_t right = 0;
 
     for (size_t i = 0; i < p->n_samples; i++) {
@@ -143,7 +143,7 @@ void bn_truth_check_swap(struct bn_truth_report *report, const char *name, const
         bool first = bn_truth_is(p, caller, "truth_through_first");
         if (!first && !bn_truth_is(p, caller, "truth_through_other"))
             continue;
-        bn_truth_weigh(first ? &in_first : &in_other, &p->samples[i]);
+        bn_sampled_add(first ? &in_first : &in_other, p->samples[i].weight_ns);
         right += first ? in_library(p, own, "truth_in_first", BN_TRUTH_FIRST)
                        : in_library(p, own, "truth_in_other", BN_TRUTH_OTHER);
     }
@@ -174,14 +174,14 @@ void bn_truth_check_signal(struct bn_truth_report *report, const char *name, con
                            const struct bn_truth_expected *e)
 {
     struct bn_truth_row *row = bn_truth_named(report, name, "signal frame");
-    struct bn_truth_weight all = {0};
+    struct bn_sampled all = {0};
     size_t right = 0;
 
     for (size_t i = 0; i < p->n_samples; i++) {
         uint32_t own = bn_truth_own(p, p->samples[i].stack);
         if (!bn_truth_is(p, own, "truth_in_handler"))
             continue;
-        bn_truth_weigh(&all, &p->samples[i]);
+        bn_sampled_add(&all, p->samples[i].weight_ns);
         right += !(p->samples[i].flags & BN_SAMPLE_TRUNCATED) && passes_frame(p, own);
     }
     bn_truth_expect(row, "from the handler on to the loop");
