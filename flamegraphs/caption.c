@@ -65,13 +65,18 @@ static void put_rate(struct bn_buf *b, const struct bn_profile_quality *q)
         bn_buf_printf(b, "%.1f Hz achieved", q->achieved_hz);
 }
 
-static void put_share(struct bn_buf *b, const char *what, uint64_t part, uint64_t whole, double percent)
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void put_share(struct bn_buf *b, const char *what, uint64_t part, uint64_t whole, double share)
 {
     char number[32];
 
     bn_buf_printf(b, " · %s %s", what, bn_svg_grouped(part, number));
     if (whole > 0)
-        bn_buf_printf(b, " (%.2f%%)", percent);
+        bn_buf_printf(b, " (%.2f%%)", share);
 }
 
 static char *quality_of(const struct bn_profile *p, const struct bn_tree *tree)
@@ -92,8 +97,10 @@ static char *quality_of(const struct bn_profile *p, const struct bn_tree *tree)
     if (q->partial) /* told at the end only */
         bn_buf_puts(&b, " · lost unknown");
     else
-        put_share(&b, "lost", q->n_lost, records, 100.0 * (double)q->n_lost / (double)records);
-    put_share(&b, "truncated", q->n_truncated, q->n_samples, bn_profile_percent(p, BN_SAMPLE_TRUNCATED));
+        put_share(&b, "lost", q->n_lost, records, percent(q->n_lost, records));
+    put_share(&b, "truncated", q->n_truncated, q->n_samples,
+              tree->by_time ? bn_profile_percent(p, BN_SAMPLE_TRUNCATED)
+                            : percent(q->n_truncated, q->n_samples));
     if (q->grade)
         bn_buf_printf(&b, " · grade %c", q->grade);
     else

@@ -283,9 +283,9 @@ static void fill_names(struct bn_profile *p)
         p,
         &(struct bn_profile_module){
             .name = "gone", .path = "/gone", .state = BN_MODULE_OTHER_FILE, .why = "replaced", .samples = 7});
-    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 0});
-    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1004, 2});
-    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 3});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 0, 0});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1004, 2, 0});
+    bn_profile_add_address(p, &(struct bn_profile_address){module, part, 0x1000, 3, 0});
 }
 
 static void test_names(void **state)
