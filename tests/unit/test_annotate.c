@@ -51,8 +51,8 @@ static void expect(const struct bn_annotation *a, const char *function, uint32_t
     const struct bn_annotated_line *l = line(a, function, number);
 
     if (l->self.n != self || l->inclusive.n != inclusive)
-        fail_msg("%s:%u: %d and %d, expected %d and %d", function, number, (int)l->self.n, (int)l->inclusive.n,
-                 (int)self, (int)inclusive);
+        fail_msg("%s:%u: %d and %d, expected %d and %d", function, number, (int)l->self.n,
+                 (int)l->inclusive.n, (int)self, (int)inclusive);
 }
 
 static void test_lines(void **unused)
