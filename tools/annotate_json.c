@@ -13,11 +13,14 @@ static void text(cJSON *object, const char *key, const char *value)
         cJSON_AddNullToObject(object, key);
 }
 
-/* "ns" where it is not told by the number: where samples do not weigh the same. */
-static void counts(cJSON *object, const struct bn_sampled *samples, const struct bn_sampled *whole)
+/* "ns" where it is not told by the number: where the record's samples do not weigh the same. */
+static void counts(cJSON *object, const struct bn_annotate_view *v, const struct bn_sampled *samples,
+                   const struct bn_sampled *whole)
 {
+    bool known = whole->ns > 0 || whole->n == 0;
+
     cJSON_AddNumberToObject(object, "samples", (double)samples->n);
-    if (!bn_sampled_equal(whole))
+    if (!bn_sampled_equal(&v->all) && known)
         cJSON_AddNumberToObject(object, "ns", (double)samples->ns);
     if (whole->n)
         cJSON_AddNumberToObject(object, "share", bn_sampled_share(samples, whole));
@@ -39,7 +42,7 @@ static cJSON *source(const struct bn_annotate_view *v, const struct bn_annotate_
         const struct bn_annotated_line *l = &v->a.lines[i];
         cJSON *line = cJSON_CreateObject();
         cJSON_AddNumberToObject(line, "line", l->line);
-        counts(line, &l->self, &v->a.self);
+        counts(line, v, &l->self, &v->a.self);
         cJSON_AddNumberToObject(line, "inclusive_samples", (double)l->inclusive.n);
         text(line, "text",
              s->file && !s->text.why && l->line ? bn_source_text_line(&s->text, l->line) : NULL);
@@ -58,7 +61,7 @@ static cJSON *assembly(const struct bn_annotate_view *v)
         cJSON *o = cJSON_CreateObject();
         snprintf(address, sizeof address, "0x%llx", (unsigned long long)from->vaddr);
         text(o, "address", address);
-        counts(o, &from->samples, &v->a.addressed);
+        counts(o, v, &from->samples, &v->a.addressed);
         text(o, "instruction", from->text);
         if (from->file) {
             text(o, "file", from->file);
@@ -71,7 +74,6 @@ static cJSON *assembly(const struct bn_annotate_view *v)
 
 void bn_annotate_json(FILE *f, const struct bn_annotate_view *v)
 {
-    struct bn_sampled all = bn_profile_sampled(v->p, 0);
     cJSON *root = cJSON_CreateObject(), *sources;
 
     text(root, "run_id", v->p->run_id);
@@ -79,7 +81,7 @@ void bn_annotate_json(FILE *f, const struct bn_annotate_view *v)
     text(root, "function", v->a.function);
     text(root, "module", v->a.module);
     cJSON_AddBoolToObject(root, "inlined_everywhere", v->a.inlined);
-    counts(root, &v->a.self, &all);
+    counts(root, v, &v->a.self, &v->all);
     cJSON_AddNumberToObject(root, "inclusive_samples", (double)v->a.inclusive.n);
     cJSON_AddNumberToObject(root, "all_samples", (double)v->p->n_samples);
     sources = cJSON_AddArrayToObject(root, "sources");

@@ -21,8 +21,7 @@ static bool is_below(const struct bn_sampled *part, const struct bn_sampled *who
 static void head(FILE *f, const struct bn_annotate_view *v)
 {
     const struct bn_annotation *a = &v->a;
-    struct bn_sampled all = bn_profile_sampled(v->p, 0);
-    bool equal = bn_sampled_equal(&all);
+    bool equal = bn_sampled_equal(&v->all);
 
     fprintf(f, "%s", a->function);
     if (a->module)
@@ -30,13 +29,13 @@ static void head(FILE *f, const struct bn_annotate_view *v)
     fprintf(f, ": %s samples of its own, ", bn_text_count(a->self.n));
     if (!equal)
         fprintf(f, "%s, ", bn_text_time((double)a->self.ns));
-    fprintf(f, "%s of all %s", percent(&a->self, &all),
-            equal ? bn_text_count(all.n) : bn_text_time((double)all.ns));
+    fprintf(f, "%s of all %s", percent(&a->self, &v->all),
+            equal ? bn_text_count(v->all.n) : bn_text_time((double)v->all.ns));
     if (a->inclusive.n != a->self.n) {
         fprintf(f, "; with what it calls %s, ", bn_text_count(a->inclusive.n));
         if (!equal)
             fprintf(f, "%s, ", bn_text_time((double)a->inclusive.ns));
-        fputs(percent(&a->inclusive, &all), f);
+        fputs(percent(&a->inclusive, &v->all), f);
     }
     fputc('\n', f);
     if (a->inlined)

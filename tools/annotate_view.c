@@ -182,7 +182,7 @@ static void disassemble(struct bn_annotate_view *v, const struct bn_profile_modu
 int bn_annotate_view_make(struct bn_annotate_view *v, const struct bn_profile *p, const char *name,
                           const char *module, bool assembly, struct bn_err *err)
 {
-    *v = (struct bn_annotate_view){.p = p};
+    *v = (struct bn_annotate_view){.p = p, .all = bn_profile_sampled(p, 0)};
     if (bn_annotate(&v->a, p, name, module, err) != 0)
         return -1;
     const struct bn_profile_module *m = module_of(v);

@@ -24,6 +24,7 @@ struct bn_annotate_instruction {
 
 struct bn_annotate_view {
     const struct bn_profile *p;
+    struct bn_sampled all; /* the record's samples */
     struct bn_annotation a;
     struct bn_annotate_source *sources; /* the function's own first, then by self */
     size_t n_sources;
