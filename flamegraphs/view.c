@@ -7,11 +7,6 @@
 
 /* ---- what kind of box a frame is ---- */
 
-static bool is_library(const char *module)
-{
-    return module && (strstr(module, ".so") != NULL || strcmp(module, "[vdso]") == 0);
-}
-
 /* Dispatched by the engine, or a clone that the compiler made of it ("i2s_gemv_c.constprop.0"). */
 static bool was_dispatched(const struct bn_profile *p, const char *function)
 {
@@ -35,7 +30,7 @@ enum bn_tree_kind bn_view_kind(const struct bn_profile *p, const struct bn_frame
     case BN_FRAME_USER:
         break;
     }
-    if (is_library(frame->module))
+    if (bn_profile_is_library(frame->module))
         return BN_TREE_LIBRARY;
     if (was_dispatched(p, frame->function) ||
         bn_tree_is_compute_name(frame->function, strlen(frame->function)))

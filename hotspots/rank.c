@@ -18,6 +18,9 @@ static const char *const class_names[BN_CLASS_COUNT] = {
     [BN_CLASS_LOAD] = "Start-up, loading, shutdown",
     [BN_CLASS_STAGES] = "In the program's stages",
     [BN_CLASS_OTHER] = "Outside every stage",
+    [BN_CLASS_PROGRAM] = "Program",
+    [BN_CLASS_LIBRARY] = "Libraries",
+    [BN_CLASS_UNNAMED] = "No symbol",
 };
 
 const char *bn_class_name(enum bn_class c)
@@ -104,6 +107,27 @@ static enum bn_class class_of_stage(const struct bn_profile *p, uint32_t stage)
     return found;
 }
 
+static bool has_stages(const struct bn_profile *p)
+{
+    return p->n_stages > 1;
+}
+
+bool bn_class_applies(const struct bn_profile *p, enum bn_class c)
+{
+    if (c == BN_CLASS_KERNEL || c == BN_CLASS_MEMORY)
+        return true;
+    return has_stages(p) == (c < BN_CLASS_PROGRAM);
+}
+
+static enum bn_class class_of_leaf(const struct bn_profile *p, uint32_t stack)
+{
+    const struct bn_frame *leaf = stack ? &p->frames[p->stacks[stack].frame] : NULL;
+
+    if (!leaf || leaf->kind != BN_FRAME_USER)
+        return BN_CLASS_UNNAMED;
+    return bn_profile_is_library(leaf->module) ? BN_CLASS_LIBRARY : BN_CLASS_PROGRAM;
+}
+
 enum bn_class bn_class_of(const struct bn_profile *p, const struct bn_sample *s)
 {
     if (s->stage && strcmp(p->stages[s->stage].name, "wait") == 0)
@@ -113,7 +137,7 @@ enum bn_class bn_class_of(const struct bn_profile *p, const struct bn_sample *s)
     const char *leaf = s->stack ? p->frames[p->stacks[s->stack].frame].function : "";
     if (bn_is_copy_function(leaf) || bn_is_allocator_function(leaf))
         return BN_CLASS_MEMORY;
-    return class_of_stage(p, s->stage);
+    return has_stages(p) ? class_of_stage(p, s->stage) : class_of_leaf(p, s->stack);
 }
 
 /* ---- groups ---- */

@@ -20,10 +20,16 @@ enum bn_class {
     BN_CLASS_GENERATE,  /* outside the forward pass: sampling, text */
     BN_CLASS_LOAD,      /* startup, loading, tokenizing, shutdown */
     BN_CLASS_STAGES,    /* in stages that another program has marked, and named otherwise */
-    BN_CLASS_OTHER,     /* in no stage: a program that marks none, unregistered threads */
+    BN_CLASS_OTHER,     /* in no stage: unregistered threads, what lies between stages */
+    /* Of a program that marks no stages, by the file that holds the leaf. */
+    BN_CLASS_PROGRAM,
+    BN_CLASS_LIBRARY,
+    BN_CLASS_UNNAMED,
     BN_CLASS_COUNT,
 };
 const char *bn_class_name(enum bn_class c);
+/* Can the recording have samples of that class: those that stages make, if it has stages, else the others. */
+bool bn_class_applies(const struct bn_profile *p, enum bn_class c);
 /* Families of library functions, under all the names that libc has for them. */
 bool bn_is_copy_function(const char *name);      /* memcpy, memmove, memset, … */
 bool bn_is_allocator_function(const char *name); /* malloc, free, realloc, mmap, … */

@@ -226,8 +226,9 @@ void bn_report_json(FILE *f, const struct bn_profile *p, const struct bn_report_
     number(root, "wait_share", r->total.n ? bn_sampled_share(&r->wait, &r->total) : BN_UNKNOWN);
     classes = cJSON_AddObjectToObject(root, "classes");
     for (int i = 0; i < BN_CLASS_COUNT; i++)
-        number(classes, bn_class_name(i),
-               r->total.ns ? (double)r->class_ns[i] / (double)r->total.ns : BN_UNKNOWN);
+        if (bn_class_applies(p, i))
+            number(classes, bn_class_name(i),
+                   r->total.ns ? (double)r->class_ns[i] / (double)r->total.ns : BN_UNKNOWN);
     add_opportunities(root, p);
     add_comparison(root, o->previous, o->compare ? c : NULL);
     char *printed = cJSON_Print(root);

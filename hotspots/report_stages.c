@@ -33,24 +33,57 @@ static bool is_edge(const struct bn_profile *p, const struct bn_stage_node *s)
            (strcmp(s->name, "startup") == 0 || strcmp(s->name, "shutdown") == 0);
 }
 
-/* What remains when the time off the CPUs is taken out lies outside of the interval. */
-static const char *rest_cause(const struct bn_profile *p, const struct bn_stage_node *s, double rest_ns,
-                              double high_ns)
+/* How long threads were off their CPUs is known where the kernel told of switches; then the running time of
+ * threads is known too. CPU timers tell none. */
+static bool off_cpu_known(const struct bn_profile *p)
 {
-    if (rest_ns < high_ns)
-        return is_edge(p, s) ? "samples also cover what runs before the first and after the last scope"
-                             : "more samples than timer: the scopes' own cost";
-    if (!p->quality.kernel_sampled && !bn_profile_by_timer(&p->quality))
-        return "kernel time not seen";
-    if (p->quality.n_lost || p->quality.n_throttled)
-        return "lost samples";
-    return p->quality.steal_share > 0 ? "time that the host took (steal), or chance" : "unexplained";
+    if (bn_profile_by_timer(&p->quality))
+        return false;
+    for (size_t i = 0; i < p->n_threads; i++)
+        if (p->threads[i].cpu_ns > 0)
+            return true;
+    return p->quality.n_sleeps + p->quality.n_preemptions > 0;
 }
 
-/* The time that may have been spent in a stage with these samples, z standard deviations to either side. */
-static struct bn_interval time_interval(const struct bn_profile *p, const struct bn_sampled *all,
-                                        const struct bn_sampled *samples, double z)
+/* What the host took from all CPUs together, 0 = unknown. */
+static double stolen_ns(const struct bn_profile *p)
 {
+    const char *cpus = bn_profile_fact(p, "cpus");
+    uint64_t n = 0;
+
+    if (!cpus || bn_parse_u64(cpus, 1, 1 << 20, &n) != 0 || !(p->quality.steal_share > 0))
+        return 0;
+    return p->quality.steal_share * (double)p->quality.duration_ns * (double)n;
+}
+
+/* What remains when the time off the CPUs is taken out lies outside of the interval. Only a cause that was
+ * measured, and is large enough, is named. missing_ns: exact time that has no samples, and no other cause. */
+static void put_rest_cause(struct bn_buf *b, const struct bn_profile *p, const struct bn_stage_node *s,
+                           double missing_ns)
+{
+    if (missing_ns < 0)
+        bn_buf_puts(b, is_edge(p, s)
+                           ? "samples also cover what runs before the first and after the last scope"
+                           : "more samples than timer: the scopes' own cost");
+    else if (!off_cpu_known(p))
+        bn_buf_printf(b, "cause unknown (%s of switches: asleep, preempted or lost)",
+                      bn_profile_by_timer(&p->quality) ? "CPU timers do not tell" : "nothing was told");
+    else if (!p->quality.kernel_sampled && !bn_profile_by_timer(&p->quality))
+        bn_buf_puts(b, "kernel time not seen");
+    else if (p->quality.n_lost || p->quality.n_throttled)
+        bn_buf_puts(b, "lost samples");
+    else if (stolen_ns(p) >= missing_ns)
+        bn_buf_printf(b, "possibly time that the host took (steal: %s in all)", bn_text_time(stolen_ns(p)));
+    else
+        bn_buf_puts(b, "unexplained");
+}
+
+/* The time that may have been spent in a stage with these samples. One rule for what is printed and for the
+ * verdict: with so many rows 95 % would call chance a gap in a few of them. */
+static struct bn_interval time_interval(const struct bn_profile *p, const struct bn_sampled *all,
+                                        const struct bn_sampled *samples)
+{
+    static const double z = 3.48; /* 99.95 % */
     struct bn_interval share = bn_sampled_interval(samples, all, z);
     double n = (double)all->n, each_ns = samples->n ? (double)samples->ns / (double)samples->n : 0;
 
@@ -64,25 +97,27 @@ static struct bn_interval time_interval(const struct bn_profile *p, const struct
 static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const struct bn_sampled *all,
                     const struct bn_sampled *samples, double exact_ns)
 {
-    /* With many rows, 95 % would call chance a gap in a few of them. */
-    static const double z = 3.48;
-    struct bn_interval ci = time_interval(p, all, samples, z);
-    double low_ns = ci.low, high_ns = ci.high;
+    struct bn_interval ci = time_interval(p, all, samples);
     const struct bn_stage_node *s = &p->stages[stage];
     double off_ns = (double)(s->asleep_ns + s->preempted_ns), rest_ns = exact_ns - off_ns;
     struct bn_buf text = {0};
 
     off_cpu_text(&text, s);
-    if (samples->n == 0 && rest_ns < high_ns) {
+    if (samples->n == 0 && rest_ns < ci.high) {
         fprintf(f, "%s", text.n ? text.p : "too short to be sampled");
-    } else if (exact_ns >= low_ns && exact_ns <= high_ns) {
+    } else if (exact_ns >= ci.low && exact_ns <= ci.high) {
         fprintf(f, "within the interval");
     } else {
         double gap_ns = exact_ns - (double)samples->ns;
         fprintf(f, "%s%s: ", gap_ns > 0 ? "+" : "−", bn_text_time(gap_ns > 0 ? gap_ns : -gap_ns));
-        bool explained = rest_ns >= low_ns && rest_ns <= high_ns;
-        if (!explained)
-            bn_buf_printf(&text, "%s%s", text.n ? ", " : "", rest_cause(p, s, rest_ns, high_ns));
+        bool explained = rest_ns >= ci.low && rest_ns <= ci.high;
+        if (!explained) {
+            bn_buf_puts(&text, text.n ? ", " : "");
+            if (gap_ns > 0 && rest_ns < ci.low)
+                bn_buf_puts(&text, "which is more than the gap");
+            else
+                put_rest_cause(&text, p, s, rest_ns - (double)samples->ns);
+        }
         fprintf(f, "%s", text.p);
     }
     bn_buf_free(&text);
@@ -93,7 +128,7 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
 {
     const struct bn_stage_node *s = &p->stages[stage];
     double exact_ns = (double)(s->self_ns + s->worker_ns);
-    struct bn_interval ci = time_interval(p, all, samples, BN_Z95);
+    struct bn_interval ci = time_interval(p, all, samples);
     struct bn_roofline roof = bn_roofline_stage(p, stage);
     char path[1024];
 
@@ -115,20 +150,28 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     fputs(" |\n", f);
 }
 
+static void put_head(FILE *f, const struct bn_profile *p)
+{
+    fprintf(
+        f,
+        "## Stages: timers and samples side by side\n\nExact time is wall time of all threads without child "
+        "stages; sampled time is CPU time with its interval (99.95 %%, so that chance leaves hardly one of "
+        "the rows outside). A gap is exact less sampled time, where exact lies outside of that interval: "
+        "what threads slept there, or had to leave the CPU to others (preempted), is %s.\n\n"
+        "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
+        "|---|---|---|---|---|---|---|---|\n",
+        off_cpu_known(p)                   ? "known from the kernel's records of switches"
+        : bn_profile_by_timer(&p->quality) ? "not known: CPU timers tell of no switches"
+                                           : "not known: there are no records of switches");
+}
+
 void bn_report_stages(FILE *f, const struct bn_profile *p)
 {
     struct bn_sampled *by_stage, all = bn_profile_sampled(p, 0);
 
     if (p->n_stages <= 1)
         return;
-    fputs(
-        "## Stages: timers and samples side by side\n\nExact time is wall time of all threads without child "
-        "stages; sampled time is CPU time with its 95 % interval. A gap is exact less sampled time: what "
-        "threads slept there, or had to leave the CPU to others (preempted), is known from the kernel's "
-        "records of switches.\n\n"
-        "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
-        "|---|---|---|---|---|---|---|---|\n",
-        f);
+    put_head(f, p);
     by_stage = weigh_stages(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
         put_row(f, p, i, &all, &by_stage[i]);

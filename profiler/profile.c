@@ -313,6 +313,11 @@ uint32_t bn_profile_add_stage(struct bn_profile *p, uint32_t parent, const char 
     return (uint32_t)(p->n_stages - 1);
 }
 
+bool bn_profile_is_library(const char *module)
+{
+    return module && (strstr(module, ".so") != NULL || strcmp(module, "[vdso]") == 0);
+}
+
 /* A stage has few children and a record few stages: walking them beats interning the name of a const record.
  */
 uint32_t bn_profile_find_stage(const struct bn_profile *p, uint32_t parent, const char *name)

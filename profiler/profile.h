@@ -294,6 +294,9 @@ struct bn_sampled bn_profile_sampled(const struct bn_profile *p, uint32_t flags)
  * same. 0 without samples. */
 double bn_profile_percent(const struct bn_profile *p, enum bn_sample_flag flag);
 
+/* Is a module of that name (base name of a file, or NULL) a shared library, not the program itself? */
+bool bn_profile_is_library(const char *module);
+
 /* Stage of that name below `parent`, or BN_NONE. */
 uint32_t bn_profile_find_stage(const struct bn_profile *p, uint32_t parent, const char *name);
 /* "generate;decode;forward_pass"; the answer lives in buf. Root is "all". */
