@@ -254,6 +254,7 @@ struct bn_scope_total {
     uint64_t calls, total_ns, self_ns, worker_ns, min_ns, max_ns, bytes, ops, memory_bytes, int8_macs;
     uint64_t p50_ns, p95_ns, p99_ns;  /* from the histogram, clamped to min … max; 0 without calls */
     uint64_t fused_into, fused_calls; /* of the node; the calls contain those that were fused */
+    uint64_t open_calls;              /* of them, not left yet: without part in min … max and percentiles */
 };
 struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_t node);
 
@@ -261,6 +262,11 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *region, uint32_
  * its own, its outer part the enclosing scope's. min … max stay as measured. `sums` has room for
  * BN_SCOPE_MAX_NODES; returns how many nodes there are. The region may be written meanwhile, by anybody. */
 uint32_t bn_scope_sums(const struct bn_scope_shared *region, struct bn_scope_total *sums);
+
+/* The same with the scopes that are still open, as if they ended now: those of the thread in slot i at
+ * until_ns[i] (CLOCK_MONOTONIC; 0: not counted). until_ns: [BN_SCOPE_MAX_THREADS]. */
+uint32_t bn_scope_sums_until(const struct bn_scope_shared *region, const uint64_t *until_ns,
+                             struct bn_scope_total *sums);
 
 /* A stage's name in the region, printable and never empty: "?" for a number that has none. */
 const char *bn_scope_stage_name(const struct bn_scope_shared *region, uint32_t stage,

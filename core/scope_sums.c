@@ -3,6 +3,7 @@
  * itself and for the recorder, which trusts nothing that it finds. */
 #include "core/scope.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 uint64_t bn_scope_bucket_ns(unsigned bucket)
@@ -67,6 +68,99 @@ struct bn_scope_total bn_scope_sum(const struct bn_scope_shared *r, uint32_t nod
     return sum;
 }
 
+/* ---- scopes that are still open ---- */
+
+/* When each open scope of each thread began; 0 = there is none. */
+struct open_since {
+    uint64_t ns[BN_SCOPE_MAX_THREADS][BN_SCOPE_MAX_DEPTH];
+};
+
+/* The open scopes of a thread, outermost first, as far as they make sense. */
+static uint32_t read_open(const struct bn_scope_thread *t, uint64_t until_ns,
+                          struct bn_scope_frame frames[BN_SCOPE_MAX_DEPTH])
+{
+    uint32_t depth = t->depth < BN_SCOPE_MAX_DEPTH ? t->depth : BN_SCOPE_MAX_DEPTH, n = 0;
+    uint64_t since_ns = 1;
+
+    if (until_ns == 0 || atomic_load(&t->tid) == 0 || atomic_load(&t->end_ns) != 0)
+        return 0;
+    for (; n < depth; n++) {
+        frames[n] = t->stack[n];
+        if (frames[n].node >= BN_SCOPE_MAX_NODES || frames[n].start_ns < since_ns ||
+            frames[n].start_ns > until_ns)
+            break;
+        since_ns = frames[n].start_ns;
+    }
+    return n;
+}
+
+static uint32_t n_threads_of(const struct bn_scope_shared *r)
+{
+    uint32_t n = atomic_load(&r->n_threads);
+
+    return n < BN_SCOPE_MAX_THREADS ? n : BN_SCOPE_MAX_THREADS;
+}
+
+static void note_open(const struct bn_scope_shared *r, const uint64_t *until_ns, struct open_since *since)
+{
+    struct bn_scope_frame frames[BN_SCOPE_MAX_DEPTH];
+    uint32_t n_threads = n_threads_of(r);
+
+    memset(since, 0, sizeof *since);
+    for (uint32_t i = 0; i < n_threads; i++) {
+        uint32_t n = read_open(&r->threads[i], until_ns[i], frames);
+        for (uint32_t k = 0; k < n; k++)
+            since->ns[i][k] = frames[k].start_ns;
+    }
+}
+
+/* What bn_scope_pop would do, from the innermost to the outermost. */
+static void count_open(const struct bn_scope_frame *frames, uint32_t n, uint64_t until_ns,
+                       struct bn_scope_total *sums, uint32_t n_nodes)
+{
+    uint64_t inside_ns = 0; /* of the scope that is open inside, if it counts for the one around */
+
+    while (n-- > 0) {
+        const struct bn_scope_frame *f = &frames[n];
+        uint64_t ns = until_ns - f->start_ns, child_ns = f->child_ns;
+        bool inside_adopted = n > 0 && frames[n - 1].adopted == BN_SCOPE_ADOPTED;
+        child_ns = child_ns < ns - inside_ns ? child_ns + inside_ns : ns;
+        inside_ns = f->adopted ? 0 : ns;
+        if (f->node >= n_nodes)
+            continue;
+        struct bn_scope_total *s = &sums[f->node];
+        if (f->adopted || inside_adopted) {
+            s->worker_ns += ns - child_ns;
+            continue;
+        }
+        s->calls++;
+        s->open_calls++;
+        s->total_ns += ns;
+        s->self_ns += ns - child_ns;
+    }
+}
+
+/* Add what was open before the sums were made and still is. False: a scope has ended meanwhile whose length
+ * matters, and it cannot be told whether the sums have it. */
+static bool add_open(const struct bn_scope_shared *r, const uint64_t *until_ns,
+                     const struct open_since *since, struct bn_scope_total *sums, uint32_t n_nodes)
+{
+    enum { MATTERS_NS = 1000000 };
+    struct bn_scope_frame frames[BN_SCOPE_MAX_DEPTH];
+    uint32_t n_threads = n_threads_of(r);
+    bool whole = true;
+
+    for (uint32_t i = 0; i < n_threads; i++) {
+        uint32_t n = read_open(&r->threads[i], until_ns[i], frames), k = 0;
+        while (k < n && since->ns[i][k] == frames[k].start_ns)
+            k++;
+        if (k < BN_SCOPE_MAX_DEPTH && since->ns[i][k] && until_ns[i] - since->ns[i][k] > MATTERS_NS)
+            whole = false;
+        count_open(frames, k, until_ns[i], sums, n_nodes);
+    }
+    return whole;
+}
+
 /* ---- the timers' own cost ---- */
 
 /* Of a scope's cost, `inside` lies between its two clock reads and counts as its own; the rest falls into the
@@ -94,20 +188,56 @@ static void subtract_cost(const uint16_t *parent, struct bn_scope_total *sums, u
     }
 }
 
-uint32_t bn_scope_sums(const struct bn_scope_shared *r, struct bn_scope_total *sums)
+static void sum_nodes(const struct bn_scope_shared *r, struct bn_scope_total *sums, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        sums[i] = bn_scope_sum(r, i);
+}
+
+static uint32_t n_nodes_of(const struct bn_scope_shared *r)
+{
+    uint32_t n = atomic_load(&r->n_nodes);
+
+    return n < BN_SCOPE_MAX_NODES ? n : BN_SCOPE_MAX_NODES;
+}
+
+static void settle_cost(const struct bn_scope_shared *r, struct bn_scope_total *sums, uint32_t n)
 {
     uint16_t parent[BN_SCOPE_MAX_NODES];
-    uint32_t n = atomic_load(&r->n_nodes);
     double scope_ns = r->empty_scope_ns, inside_ns = r->empty_inside_ns;
 
-    n = n < BN_SCOPE_MAX_NODES ? n : BN_SCOPE_MAX_NODES;
     for (uint32_t i = 0; i < n; i++) {
         uint16_t above = r->nodes[i].parent;
         parent[i] = above < i ? above : 0;
-        sums[i] = bn_scope_sum(r, i);
     }
     if (scope_ns > 0 && scope_ns < 1e6 && inside_ns >= 0 && inside_ns <= scope_ns)
         subtract_cost(parent, sums, n, scope_ns, inside_ns);
+}
+
+uint32_t bn_scope_sums(const struct bn_scope_shared *r, struct bn_scope_total *sums)
+{
+    uint32_t n = n_nodes_of(r);
+
+    sum_nodes(r, sums, n);
+    settle_cost(r, sums, n);
+    return n;
+}
+
+uint32_t bn_scope_sums_until(const struct bn_scope_shared *r, const uint64_t *until_ns,
+                             struct bn_scope_total *sums)
+{
+    enum { ATTEMPTS = 5 };
+    struct open_since since;
+    uint32_t n = 0;
+
+    for (int i = 0; i < ATTEMPTS; i++) {
+        note_open(r, until_ns, &since);
+        n = n_nodes_of(r);
+        sum_nodes(r, sums, n);
+        if (add_open(r, until_ns, &since, sums, n))
+            break;
+    }
+    settle_cost(r, sums, n);
     return n;
 }
 

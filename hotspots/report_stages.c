@@ -132,8 +132,10 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     struct bn_roofline roof = bn_roofline_stage(p, stage);
     char path[1024];
 
-    fprintf(f, "| %s | %s | %s | ", bn_profile_stage_path(p, stage, path, sizeof path),
-            bn_text_count(s->calls), bn_text_time(exact_ns));
+    fprintf(f, "| %s | %s", bn_profile_stage_path(p, stage, path, sizeof path), bn_text_count(s->calls));
+    if (s->open_calls)
+        fprintf(f, " (%s still open)", bn_text_count(s->open_calls));
+    fprintf(f, " | %s | ", bn_text_time(exact_ns));
     if (s->total_ns == 0 && s->fused_into && s->fused_into[0]) {
         fprintf(f, "fused into %s | – | – | – | – |\n", s->fused_into);
         return;
@@ -150,19 +152,36 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     fputs(" |\n", f);
 }
 
+static bool has_open(const struct bn_profile *p)
+{
+    for (size_t i = 1; i < p->n_stages; i++)
+        if (p->stages[i].open_calls)
+            return true;
+    return false;
+}
+
 static void put_head(FILE *f, const struct bn_profile *p)
 {
+    const char *until = bn_profile_fact(p, "timers_until");
+
     fprintf(
         f,
         "## Stages: timers and samples side by side\n\nExact time is wall time of all threads without child "
         "stages; sampled time is CPU time with its interval (99.95 %%, so that chance leaves hardly one of "
         "the rows outside). A gap is exact less sampled time, where exact lies outside of that interval: "
-        "what threads slept there, or had to leave the CPU to others (preempted), is %s.\n\n"
-        "| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
-        "|---|---|---|---|---|---|---|---|\n",
+        "what threads slept there, or had to leave the CPU to others (preempted), is %s.\n\n",
         off_cpu_known(p)                   ? "known from the kernel's records of switches"
         : bn_profile_by_timer(&p->quality) ? "not known: CPU timers tell of no switches"
                                            : "not known: there are no records of switches");
+    if (has_open(p))
+        fputs("Scopes that were still open ended with their thread, its program or the recording; their time "
+              "up to then is counted.\n\n",
+              f);
+    if (until)
+        fprintf(f, "The recording was cut off: %s.\n\n", until);
+    fputs("| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
+          "|---|---|---|---|---|---|---|---|\n",
+          f);
 }
 
 void bn_report_stages(FILE *f, const struct bn_profile *p)

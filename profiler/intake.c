@@ -12,6 +12,7 @@
 struct bn_intake_thread {
     int32_t pid;
     bool ended;
+    uint64_t end_ns;
     char name[16];
     struct bn_off_cpu_thread times;
 };
@@ -82,7 +83,16 @@ static uint32_t thread_of(struct bn_intake *in, int32_t pid, int32_t tid)
 static void end_thread(struct bn_intake_thread *t, uint64_t t_ns)
 {
     t->ended = true;
+    t->end_ns = t_ns;
     bn_off_cpu_ends(&t->times, t_ns);
+}
+
+uint64_t bn_intake_thread_end(const struct bn_intake *in, int32_t pid, int32_t tid)
+{
+    const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)tid, 0);
+
+    return known && in->threads[*known].ended && in->threads[*known].pid == pid ? in->threads[*known].end_ns
+                                                                                : UINT64_MAX;
 }
 
 /* exec leaves one thread, and that has the process's number, whichever called it. If the first one did not,

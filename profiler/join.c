@@ -443,6 +443,17 @@ static void add_failures(struct join *j)
     bn_buf_free(&line);
 }
 
+/* Of a recording that was cut off: its timers are as of its last snapshot, its samples went on. */
+static void note_timers_end(struct join *j, uint64_t duration_ns)
+{
+    if (j->info.has_footer || j->info.timers_until_ns == 0 || j->info.timers_until_ns >= duration_ns)
+        return;
+    char *text = bn_xasprintf("its timers stand as of %.2f s, its samples go on to %.2f s",
+                              (double)j->info.timers_until_ns / 1e9, (double)duration_ns / 1e9);
+    bn_profile_add_fact(j->p, "timers_until", text);
+    free(text);
+}
+
 static void join_all(struct join *j, const struct bn_join_watch *watch)
 {
     uint64_t duration_ns = j->p->quality.duration_ns;
@@ -459,6 +470,7 @@ static void join_all(struct join *j, const struct bn_join_watch *watch)
     add_tokens(j);
     settle_quality(j, duration_ns);
     add_failures(j);
+    note_timers_end(j, duration_ns);
     bn_part_config_key(j->p, &j->info);
 }
 

@@ -162,6 +162,7 @@ static void read_stats(struct bn_profile *p, const struct bn_part_info *info, co
             continue;
         struct bn_stage_node *s = &p->stages[info->stage_of_node[node]];
         s->calls = count(item, "calls", 0);
+        s->open_calls = count(item, "open_calls", 0);
         s->total_ns = count(item, "total_ns", 0);
         s->self_ns = count(item, "self_ns", 0);
         s->worker_ns = count(item, "worker_ns", 0);
@@ -285,6 +286,7 @@ int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char
     double pid = real(root, "pid");
     if (pid > 0 && pid <= INT32_MAX) /* a launcher may stand before the program with the scopes */
         info->pid = (int32_t)pid;
+    info->timers_until_ns = count(root, "until_ns", 0);
     read_scope_cost(p, root);
     read_nodes(p, info, member(root, "nodes"));
     read_stats(p, info, member(root, "stats"));

@@ -77,6 +77,8 @@ struct bn_stage_node {
     uint32_t parent;
     const char *name;
     uint64_t calls;
+    uint64_t open_calls; /* of them, never left: their time goes to the end of the thread, of the program that
+                            exec replaced, of the process or the recording; no part in min … max */
     uint64_t total_ns, self_ns; /* wall time on the calling thread, inclusive and without children */
     uint64_t worker_ns;         /* worked here by pool threads for the caller, waiting excluded */
     uint64_t min_ns, max_ns, p50_ns, p95_ns, p99_ns;

@@ -139,6 +139,7 @@ static const struct bn_field stages[] = {
     {FIELD(U64, ops)},          {FIELD(STRING, fused_into)},
     {FIELD(U64, asleep_ns)},    {FIELD(U64, preempted_ns)},
     {FIELD(U64, memory_bytes)}, {FIELD(U64, int8_macs)},
+    {FIELD(U64, open_calls)},
 };
 #undef STRUCT
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -47,6 +48,8 @@ struct recording {
     bool told;
     int wait_ms;
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
+    uint64_t horizon_ns; /* of the last round: up to there samples have been taken */
+    uint64_t gone_ns;    /* the process with the scopes was seen to be gone; 0 = it was not */
 };
 
 /* Has the program entered scopes? Until then it is like one that has none; the engine always will. */
@@ -107,6 +110,7 @@ static void one_round(struct recording *rec, bool last)
     const uint8_t *record;
 
     note_owner(rec);
+    rec->horizon_ns = rec->seen_ns;
     rec->seen_ns = bn_now_ns();
     bn_perf_see(&rec->sampler);
     while ((record = bn_rings_next(rec->rings, rec->sampler.n_rings, &in->format, horizon_ns)) != NULL)
@@ -120,9 +124,28 @@ static void one_round(struct recording *rec, bool last)
     bn_intake_write(in, &rec->writer);
 }
 
-static void write_snapshot(struct recording *rec)
+/* Until when the scopes of each thread were open that it never left: to its own end, to the exec that
+ * replaced the program, to the end of the process or of the recording, whatever is known to be first. */
+static void find_open_ends(const struct recording *rec, uint64_t now_ns, uint64_t *until_ns)
 {
-    char *text = bn_scope_reader_snapshot(&rec->scopes, rec->t0_ns);
+    const struct bn_intake *in = &rec->intake;
+    uint64_t all_ns = now_ns < in->exec_ns ? now_ns : in->exec_ns;
+
+    if (rec->gone_ns && rec->gone_ns < all_ns)
+        all_ns = rec->gone_ns;
+    for (uint32_t slot = 0; slot < BN_SCOPE_MAX_THREADS; slot++) {
+        int32_t tid = bn_scope_reader_tid(&rec->scopes, slot);
+        uint64_t end_ns = tid ? bn_intake_thread_end(in, in->scopes_pid, tid) : 0;
+        until_ns[slot] = end_ns < all_ns ? end_ns : all_ns;
+    }
+}
+
+static void write_snapshot(struct recording *rec, uint64_t now_ns)
+{
+    uint64_t until_ns[BN_SCOPE_MAX_THREADS];
+
+    find_open_ends(rec, now_ns, until_ns);
+    char *text = bn_scope_reader_snapshot(&rec->scopes, rec->t0_ns, now_ns, until_ns);
 
     bn_raw_append(&rec->writer, BN_RAW_SNAPSHOT, text, strlen(text), NULL, 0);
     free(text);
@@ -161,15 +184,35 @@ static void hear_engine(struct recording *rec)
     free(info);
 }
 
+/* The process with the scopes, when it has ended and its parent has heard of it: where no record tells. */
+static void note_gone(struct recording *rec)
+{
+    pid_t pid = rec->intake.scopes_pid;
+
+    if (pid > 0 && !rec->gone_ns && kill(pid, 0) != 0 && errno == ESRCH)
+        rec->gone_ns = rec->seen_ns;
+}
+
+/* What counts is the last one: of a recording that is cut off early, too, little is to be missing. */
+static bool is_due(const struct recording *rec, uint64_t now_ns, uint64_t last_ns, uint64_t most_ms)
+{
+    enum { SHARE = 20 };
+    uint64_t wait_ns = (now_ns - rec->t0_ns) / SHARE, least_ns = FLUSH_MS * 1000000ull;
+
+    wait_ns = wait_ns < least_ns ? least_ns : wait_ns;
+    return now_ns - last_ns > (wait_ns < most_ms * 1000000 ? wait_ns : most_ms * 1000000);
+}
+
 static void housekeeping(struct recording *rec)
 {
     uint64_t now_ns = bn_now_ns();
 
     if (rec->o->engine)
         hear_engine(rec);
-    if (has_scopes(rec) && now_ns - rec->snapshot_ns > SNAPSHOT_MS * 1000000ull)
-        write_snapshot(rec);
-    if (now_ns - rec->totals_ns > TOTALS_MS * 1000000ull) {
+    note_gone(rec);
+    if (has_scopes(rec) && is_due(rec, now_ns, rec->snapshot_ns, SNAPSHOT_MS))
+        write_snapshot(rec, rec->horizon_ns);
+    if (is_due(rec, now_ns, rec->totals_ns, TOTALS_MS)) {
         bn_intake_write_totals(&rec->intake, &rec->writer);
         rec->totals_ns = now_ns;
     }
@@ -413,7 +456,7 @@ static void close_file(struct recording *rec, struct bn_recorder_foot *foot)
     if (o->engine)
         hear_engine(rec);
     if (has_scopes(rec))
-        write_snapshot(rec);
+        write_snapshot(rec, rec->t0_ns + foot->duration_ns);
     bn_raw_flush(&rec->writer); /* what follows can take seconds */
     if (o->close && !rec->writer.failed)
         o->close(o->ctx, info, &foot->closing);

@@ -285,6 +285,11 @@ void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct
 
 /* ---- snapshot ---- */
 
+int32_t bn_scope_reader_tid(const struct bn_scope_reader *r, uint32_t slot)
+{
+    return slot < n_slots(r) ? atomic_load(&r->region->threads[slot].tid) : 0;
+}
+
 bool bn_scope_reader_active(const struct bn_scope_reader *r)
 {
     return atomic_load(&r->region->n_nodes) > 1;
@@ -364,6 +369,8 @@ static cJSON *stats_json(const struct bn_scope_total *sums, uint32_t n)
         };
         cJSON *item = cJSON_CreateObject();
         cJSON_AddNumberToObject(item, "node", i);
+        if (t->open_calls)
+            cJSON_AddNumberToObject(item, "open_calls", (double)t->open_calls);
         for (size_t k = 0; k < BN_COUNT(numbers); k++)
             cJSON_AddNumberToObject(item, numbers[k].key, (double)numbers[k].value);
         cJSON_AddItemToArray(array, item);
@@ -399,16 +406,18 @@ static cJSON *threads_json(const struct bn_scope_reader *r, uint64_t t0_ns)
     return array;
 }
 
-char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns)
+char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns, uint64_t now_ns,
+                               const uint64_t *until_ns)
 {
     cJSON *root = cJSON_CreateObject();
     char *info = bn_scope_reader_info(r);
     cJSON *info_json = info ? cJSON_Parse(info) : NULL;
     struct bn_scope_shared *region = r->region;
     struct bn_scope_total *sums = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *sums);
-    uint32_t n = bn_scope_sums(region, sums);
+    uint32_t n = bn_scope_sums_until(region, until_ns, sums);
 
     cJSON_AddNumberToObject(root, "pid", atomic_load(&region->pid));
+    cJSON_AddNumberToObject(root, "until_ns", relative_ns(now_ns, t0_ns));
     cJSON_AddNumberToObject(root, "empty_scope_ns", region->empty_scope_ns);
     cJSON_AddNumberToObject(root, "empty_inside_ns", region->empty_inside_ns);
     cJSON_AddNumberToObject(root, "untimed_threads", atomic_load(&region->untimed_threads));

@@ -44,8 +44,14 @@ void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct
 /* The engine has attached and timed at least one scope. */
 bool bn_scope_reader_active(const struct bn_scope_reader *r);
 
-/* The snapshot block's JSON (docs/formats.md): nodes, statistics, threads, run info. The caller frees. */
-char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns);
+/* The snapshot block's JSON (docs/formats.md) as of now_ns: nodes, statistics, threads, run info. The scopes
+ * that the thread in slot i has not left end at until_ns[i] ([BN_SCOPE_MAX_THREADS]; 0: they are not
+ * counted). The caller frees. */
+char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns, uint64_t now_ns,
+                               const uint64_t *until_ns);
+
+/* The thread that has a slot, 0 = nobody (yet, or there is no such slot). */
+int32_t bn_scope_reader_tid(const struct bn_scope_reader *r, uint32_t slot);
 
 /* The engine's run info as it stands, NULL if there is none or it is being written. The caller frees. */
 char *bn_scope_reader_info(const struct bn_scope_reader *r);

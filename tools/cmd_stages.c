@@ -56,6 +56,7 @@ static struct bn_stage_row *rows_of(const struct bn_profile *p)
                                         .ops = s->ops,
                                         .fused_into = s->fused_into,
                                         .recorded = true,
+                                        .open_calls = s->open_calls,
                                         .asleep_ns = s->asleep_ns,
                                         .preempted_ns = s->preempted_ns};
     }

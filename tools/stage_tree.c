@@ -94,6 +94,12 @@ static uint64_t phase_tokens(const struct bn_stage_row *rows, size_t i, uint64_t
     return 0;
 }
 
+/* What single calls took is known of those that have ended. */
+static const char *call_cell(char cell[CELL], const struct bn_stage_row *r, uint64_t ns)
+{
+    return r->calls > r->open_calls ? time_cell(cell, (double)ns) : "";
+}
+
 static void print_row(FILE *f, const struct bn_stage_row *r, const struct inclusive *sum, unsigned depth,
                       uint64_t tokens)
 {
@@ -114,13 +120,15 @@ static void print_row(FILE *f, const struct bn_stage_row *r, const struct inclus
                 (unsigned long long)r->calls, r->fused_into);
         return;
     }
-    fprintf(f, "%*s%-*s %9llu %9s %9s %9s %9s %9s %9s %9s %7s %8s %9s %9s\n", (int)(2 * depth), "",
+    fprintf(f, "%*s%-*s %9llu %9s %9s %9s %9s %9s %9s %9s %7s %8s %9s %9s", (int)(2 * depth), "",
             (int)(32 - 2 * depth), r->name, (unsigned long long)r->calls,
             time_cell(total, (double)r->total_ns), time_cell(self, (double)r->self_ns),
-            time_cell(min, (double)r->min_ns), time_cell(p50, (double)r->p50_ns),
-            time_cell(p95, (double)r->p95_ns), time_cell(p99, (double)r->p99_ns),
-            time_cell(max, (double)r->max_ns), rate_cell(bytes, sum->bytes, r->total_ns),
-            rate_cell(ops, sum->ops, r->total_ns), token, workers);
+            call_cell(min, r, r->min_ns), call_cell(p50, r, r->p50_ns), call_cell(p95, r, r->p95_ns),
+            call_cell(p99, r, r->p99_ns), call_cell(max, r, r->max_ns),
+            rate_cell(bytes, sum->bytes, r->total_ns), rate_cell(ops, sum->ops, r->total_ns), token, workers);
+    if (r->open_calls)
+        fprintf(f, "  %llu still open", (unsigned long long)r->open_calls);
+    fputc('\n', f);
 }
 
 static void print_below(FILE *f, const struct bn_stage_row *rows, const struct inclusive *sum, size_t n,
@@ -170,6 +178,7 @@ static cJSON *json_row(const struct bn_stage_row *rows, const struct inclusive *
     cJSON_AddNumberToObject(o, "bytes", (double)sum[i].bytes);
     cJSON_AddNumberToObject(o, "ops", (double)sum[i].ops);
     if (r->recorded) {
+        cJSON_AddNumberToObject(o, "open_calls", (double)r->open_calls);
         cJSON_AddNumberToObject(o, "samples", (double)r->samples);
         cJSON_AddNumberToObject(o, "sampled_ns", (double)r->sampled_ns);
         cJSON_AddNumberToObject(o, "asleep_ns", (double)r->asleep_ns);

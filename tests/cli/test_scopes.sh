@@ -141,6 +141,58 @@ while read -r stage cpu wall; do
 done <measured
 is "three stages were measured" "$(wc -l <measured)" 3
 
+# ---- scopes that are open at the end ----
+# What the program saw itself bounds what must be found, but for the scopes' own cost, which is taken out.
+check "scope_open.c" cc "$root/tests/data/scope_open.c" "${flags[@]}" -o scope_open
+for event in auto timer; do
+    for end in exit:3 abort:134 exec:3; do
+        what="$event, ${end%:*}"
+        "$BNPROF" record -F 999 -e $event -o open.data -- ./scope_open "${end%:*}" >seen 2>err
+        is "$what: status" $? "${end#*:}"
+        "$BNPROF" stages open.data/latest --json >stages.json
+        is "$what: calls" "$(field stages.json main calls) $(field stages.json 'main;inner' calls)" "1 4"
+        is "$what: still open" "$(field stages.json main open_calls) $(field stages.json 'main;inner' open_calls)" "1 1"
+        read -r _ main inner begin <seen
+        total=$(field stages.json main total_ns)
+        check "$what: main, $total ns, was open for $main ns" test "$total" -ge $((main - 20000))
+        check "$what: inner was open for $inner ns" test "$(field stages.json 'main;inner' total_ns)" -ge $((inner + 30000000 - 20000))
+        after=$(sed -n 's/^after //p' seen)
+        check "$what: and to no later end" test "$total" -le \
+            "$(if [ "$after" ]; then echo $((after - begin)); else sed -n 's/.*"duration_ns": *\([0-9]*\).*/\1/p' open.data/latest/profile.json | head -1; fi)"
+        "$BNPROF" stages open.data/latest >table
+        check "$what: the table says so" grep -qE '^  inner .* 1 still open$' table
+        "$BNPROF" hotspots open.data/latest >report
+        check "$what: the report says so" grep -q '^| main;inner | 4 (1 still open) |' report
+        check "$what: its timers agree with its samples" sh -c "! grep -q '^| main.*more samples than timer' report"
+    done
+done
+wait_for_line() { # FILE PATTERN
+    for _ in $(seq 300); do
+        grep -q "$2" "$1" 2>/dev/null && return
+        sleep 0.1
+    done
+}
+for end in INT KILL; do
+    rm -rf open.data
+    setsid "$BNPROF" record -F 999 -o open.data -- setsid ./scope_open stay >out 2>err &
+    pid=$!
+    wait_for_line out ready
+    sleep 1.5
+    kill -$end $pid
+    if [ $end = INT ]; then
+        sleep 0.3
+        kill -INT $pid
+    fi
+    wait $pid 2>/dev/null
+    kill -KILL "$(sed -n 's/^ready //p' out)"
+    run=$(find open.data -mindepth 1 -maxdepth 1 -type d)
+    "$BNPROF" stages "$run" --json >stages.json 2>err
+    is "SIG$end: still open" "$(field stages.json main open_calls) $(field stages.json 'main;inner' open_calls)" "1 1"
+    check "SIG$end: up to the recording's end" test "$(field stages.json 'main;inner' total_ns)" -ge 230000000
+    "$BNPROF" hotspots "$run" >report
+    check "SIG$end: its timers agree with its samples" sh -c "! grep -q '^| main.*more samples than timer' report"
+done
+
 # ---- who else gets the region ----
 "$BNPROF" record -o shell.data -- sh -c './all; ./tokens' >out 2>err
 is "the first program with a scope has it" "$("$BNPROF" stages shell.data/latest --json >s.json; field s.json token calls)" ""
@@ -284,7 +336,7 @@ check "becomes.c" cc becomes.c "${flags[@]}" -o becomes
 is "a program that execs itself" $? 0
 "$BNPROF" svg becomes.data/latest -o - >graph.svg 2>/dev/null
 percent=$(sed -n 's/.*<title>before ([0-9,]* samples, \([0-9]*\)\.[0-9]*%.*/\1/p' graph.svg)
-check "its scopes end there: $percent % of the samples" test "$percent" -gt 12 -a "$percent" -lt 40
+check "what it ran there: $percent % of the samples" test "$percent" -gt 12 -a "$percent" -lt 40
 "$BNPROF" record -o foreign.data -- "$root/$BUILD/tests/data/truth_spin" 200 >out 2>err
 check "a program without scopes has no stages" sh -c "'$BNPROF' stages foreign.data/latest 2>&1 | grep -q 'marks none'"
 "$BNPROF" record -o foreign.data -- sh -c 'exec 3</dev/null; readlink /proc/self/fd/3' >out 2>err

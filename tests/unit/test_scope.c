@@ -149,6 +149,73 @@ static void test_workers(void **state)
     assert_int_equal(h.self_ns, h.total_ns); /* the worker's wait is not the caller's child */
 }
 
+static void set_open(struct bn_scope_thread *t, uint32_t depth, uint64_t start_ns, uint64_t child_ns,
+                     uint16_t node, enum bn_scope_adopted adopted)
+{
+    t->stack[depth] = (struct bn_scope_frame){
+        .start_ns = start_ns, .child_ns = child_ns, .node = node, .layer = -1, .adopted = adopted};
+    t->depth = depth + 1;
+}
+
+/* Scopes that nobody has left: what each would have if it ended now, and nothing from a stack that cannot be.
+ * Nodes: 1, 2 below it, 3 wait below 2. */
+static void test_open(void **state)
+{
+    struct bn_scope_shared *r = bn_xcalloc(1, sizeof *r);
+    struct bn_scope_total *sums = bn_xcalloc(BN_SCOPE_MAX_NODES, sizeof *sums);
+    uint64_t *until_ns = bn_xcalloc(BN_SCOPE_MAX_THREADS, sizeof *until_ns);
+    struct bn_scope_thread *t = r->threads;
+
+    (void)state;
+    for (uint16_t i = 1; i < 4; i++)
+        r->nodes[i].parent = i - 1;
+    atomic_store(&r->n_nodes, 4);
+    atomic_store(&r->n_threads, 4);
+    for (int32_t i = 0; i < 4; i++) {
+        atomic_store(&t[i].tid, i + 1);
+        until_ns[i] = 10000;
+    }
+    t[0].stats[2] = (struct bn_scope_stat){.calls = 3, .total_ns = 600, .min_ns = 100, .max_ns = 300};
+    set_open(&t[0], 0, 1000, 600, 1, BN_SCOPE_OWN); /* the three calls were in here */
+    set_open(&t[0], 1, 7000, 50, 2, BN_SCOPE_OWN);
+    set_open(&t[1], 0, 4000, 0, 2, BN_SCOPE_ADOPTED); /* a worker that waits */
+    set_open(&t[1], 1, 9000, 0, 3, BN_SCOPE_OWN);
+    set_open(&t[2], 0, 5000, 0, 1, BN_SCOPE_OWN); /* has ended */
+    atomic_store(&t[2].end_ns, 6000);
+    set_open(&t[3], 0, 9000, 0, 1, BN_SCOPE_OWN); /* inner before outer: cannot be */
+    set_open(&t[3], 1, 8000, 0, 2, BN_SCOPE_OWN);
+    assert_int_equal(bn_scope_sums_until(r, until_ns, sums), 4);
+    assert_int_equal(sums[1].calls, 2);
+    assert_int_equal(sums[1].open_calls, 2);
+    assert_int_equal(sums[1].total_ns, 9000 + 1000);
+    assert_int_equal(sums[1].self_ns, 9000 - 600 - 3000 + 1000);
+    assert_int_equal(sums[2].calls, 4);
+    assert_int_equal(sums[2].open_calls, 1);
+    assert_int_equal(sums[2].total_ns, 600 + 3000);
+    assert_int_equal(sums[2].self_ns, 600 + 2950);
+    assert_int_equal(sums[2].max_ns, 300);
+    assert_int_equal(sums[2].worker_ns, 5000);
+    assert_int_equal(sums[3].worker_ns, 1000);
+    assert_int_equal(sums[3].calls, 0);
+    until_ns[0] = 6500; /* before the inner one began */
+    until_ns[1] = until_ns[3] = 0;
+    bn_scope_sums_until(r, until_ns, sums);
+    assert_int_equal(sums[1].total_ns, 5500);
+    assert_int_equal(sums[1].self_ns, 4900);
+    assert_int_equal(sums[2].open_calls + sums[2].worker_ns + sums[3].worker_ns, 0);
+    bn_scope_sums(r, sums);
+    assert_int_equal(sums[1].calls + sums[1].total_ns, 0);
+    t[0].stack[0].child_ns = UINT64_MAX - 5; /* more than there was */
+    t[0].depth = UINT32_MAX;
+    until_ns[0] = 10000;
+    bn_scope_sums_until(r, until_ns, sums);
+    assert_int_equal(sums[1].total_ns, 9000);
+    assert_int_equal(sums[1].self_ns, 0);
+    free(r);
+    free(sums);
+    free(until_ns);
+}
+
 static void test_depth(void **state)
 {
     struct bn_scope_shared *r = bn_scope_region();
@@ -254,6 +321,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_buckets),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_workers),
+        cmocka_unit_test(test_open),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_fused),
         {"test_events", test_events, NULL, NULL, argv[0]},

@@ -207,6 +207,7 @@ static void test_killed_engine(void **state)
     struct bn_scope_reader r;
     struct bn_err err;
     int status;
+    static uint64_t until_ns[BN_SCOPE_MAX_THREADS];
 
     (void)state;
     assert_int_equal(bn_scope_reader_create(&r, BN_SCOPE_RING_EVENTS, &err), 0);
@@ -230,9 +231,10 @@ static void test_killed_engine(void **state)
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status));
+    until_ns[0] = bn_now_ns();
     assert_true(bn_scope_reader_active(&r));
     assert_true(bn_scope_reader_fill(&r) > 0);
-    char *info = bn_scope_reader_info(&r), *text = bn_scope_reader_snapshot(&r, 0);
+    char *info = bn_scope_reader_info(&r), *text = bn_scope_reader_snapshot(&r, 0, until_ns[0], until_ns);
     assert_string_equal(info, "{\"model\":{\"format\":\"i2s\"}}");
     cJSON *json = cJSON_Parse(text), *nodes = cJSON_GetObjectItem(json, "nodes");
     cJSON *stats = cJSON_GetObjectItem(json, "stats"), *threads = cJSON_GetObjectItem(json, "threads");
@@ -242,6 +244,13 @@ static void test_killed_engine(void **state)
     assert_int_equal(cJSON_GetObjectItem(decode, "parent")->valueint, 1);
     assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(stats, 2), "calls")->valueint, 7);
     assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(stats, 2), "bytes")->valueint, 700);
+    assert_null(cJSON_GetObjectItem(cJSON_GetArrayItem(stats, 2), "open_calls"));
+    cJSON *shutdown = cJSON_GetArrayItem(stats, 3); /* up to the end, not to when somebody looked */
+    assert_int_equal(cJSON_GetObjectItem(shutdown, "open_calls")->valueint, 1);
+    assert_int_equal(cJSON_GetObjectItem(shutdown, "calls")->valueint, 1);
+    double open_ns = (double)(until_ns[0] - r.region->threads[0].stack[0].start_ns);
+    assert_true(open_ns - cJSON_GetObjectItem(shutdown, "total_ns")->valuedouble <=
+                r.region->empty_scope_ns + 1);
     assert_int_equal(cJSON_GetArraySize(threads), 1);
     assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(threads, 0), "name")->valuestring, "main");
     assert_int_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(threads, 0), "tid")->valueint, pid);
@@ -279,7 +288,10 @@ static void test_hostile_region(void **state)
         bn_scope_reader_mark(&r, -1, 5, &sample);
         bn_scope_reader_fill(&r);
         bn_scope_reader_emit(&r, round, &w);
-        free(bn_scope_reader_snapshot(&r, 1));
+        static uint64_t until_ns[BN_SCOPE_MAX_THREADS];
+        for (size_t i = 0; i < BN_COUNT(until_ns); i++)
+            until_ns[i] = random_below(2) ? UINT64_MAX : random_below(UINT32_MAX);
+        free(bn_scope_reader_snapshot(&r, 1, UINT64_MAX, until_ns));
     }
     bn_scope_reader_emit(&r, UINT64_MAX, &w);
     assert_int_equal(bn_raw_close(&w, &err), 0);
