@@ -197,17 +197,39 @@ static void work_as_worker(struct worker *w, struct bn_scope_place *place)
         bn_scope_release();
 }
 
-/* The ticket after `seen`. Where the caller wants to run, nobody spins. */
-static uint32_t wait_for_call(struct worker *w, uint32_t seen)
+static void wait_at(struct bn_scope_place place)
+{
+    bn_scope_adopt(place);
+    bn_scope_enter(BN_STAGE_WAIT);
+}
+
+static void wait_over(void)
+{
+    bn_scope_leave();
+    bn_scope_release();
+}
+
+/* The ticket after `seen`. Where the caller wants to run, nobody spins. The stage worked in last is the one
+ * waited in for as long as a spin lasts; who sleeps may do so through many stages, which only a recorder can
+ * tell (profiler/scope_follow): that is `wait` in none of them. */
+static uint32_t wait_for_call(struct worker *w, uint32_t seen, struct bn_scope_place place)
 {
     struct bn_pool *pool = w->pool;
     int cpu = sched_getcpu();
     uint32_t ticket = seen;
 
     atomic_store_explicit(&w->cpu, cpu, memory_order_relaxed);
-    if (cpu != atomic_load_explicit(&pool->caller_cpu, memory_order_relaxed))
+    if (cpu != atomic_load_explicit(&pool->caller_cpu, memory_order_relaxed)) {
+        wait_at(place);
         ticket = spin(&w->ticket, seen, SPIN_NS);
-    return ticket != seen ? ticket : sleep_while(&w->ticket, seen, &w->asleep, 0);
+        wait_over();
+    }
+    if (ticket == seen) {
+        wait_at((struct bn_scope_place){.node = 0, .layer = -1});
+        ticket = sleep_while(&w->ticket, seen, &w->asleep, 0);
+        wait_over();
+    }
+    return ticket;
 }
 
 static void *worker_main(void *arg)
@@ -221,11 +243,7 @@ static void *worker_main(void *arg)
     pthread_setname_np(pthread_self(), name);
     bn_scope_thread_begin(name);
     while (!atomic_load(&w->pool->closing)) {
-        bn_scope_adopt(place); /* the stage worked in last is the one waited in */
-        bn_scope_enter(BN_STAGE_WAIT);
-        seen = wait_for_call(w, seen);
-        bn_scope_leave();
-        bn_scope_release();
+        seen = wait_for_call(w, seen, place);
         work_as_worker(w, &place);
     }
     bn_scope_thread_end();

@@ -184,16 +184,58 @@ static void put_head(FILE *f, const struct bn_profile *p)
           f);
 }
 
+/* The table's rows; waits in which nobody but idle workers were, too short for a row each, are left out. */
+struct rows {
+    struct bn_sampled all, *by_stage;
+    double fold_below_ns, folded_ns;
+    unsigned n_folded;
+};
+
+static bool is_empty(const struct bn_stage_node *s, const struct bn_sampled *samples)
+{
+    return s->calls == 0 && samples->n == 0 &&
+           s->total_ns + s->worker_ns + s->asleep_ns + s->preempted_ns == 0;
+}
+
+static bool fold(struct rows *rows, const struct bn_stage_node *s, const struct bn_sampled *samples)
+{
+    if (s->calls || samples->n || strcmp(s->name, "wait") != 0 || (double)s->worker_ns >= rows->fold_below_ns)
+        return false;
+    rows->n_folded++;
+    rows->folded_ns += (double)s->worker_ns;
+    return true;
+}
+
+/* Rows in the order of the tree: what was found first comes first, below what it is in. */
+static void put_below(FILE *f, const struct bn_profile *p, uint32_t parent, struct rows *rows, unsigned depth)
+{
+    for (uint32_t i = parent + 1; i < p->n_stages && depth < BN_PROFILE_MAX_DEPTH; i++) {
+        const struct bn_stage_node *s = &p->stages[i];
+        if (s->parent != parent)
+            continue;
+        if (!is_empty(s, &rows->by_stage[i]) && !fold(rows, s, &rows->by_stage[i]))
+            put_row(f, p, i, &rows->all, &rows->by_stage[i]);
+        put_below(f, p, i, rows, depth + 1);
+    }
+}
+
 void bn_report_stages(FILE *f, const struct bn_profile *p)
 {
-    struct bn_sampled *by_stage, all = bn_profile_sampled(p, 0);
+    static const double FOLD_SHARE = 0.01;
+    struct rows rows = {.all = bn_profile_sampled(p, 0)};
 
     if (p->n_stages <= 1)
         return;
     put_head(f, p);
-    by_stage = weigh_stages(p);
+    rows.by_stage = weigh_stages(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
-        put_row(f, p, i, &all, &by_stage[i]);
+        rows.fold_below_ns += FOLD_SHARE * (double)(p->stages[i].self_ns + p->stages[i].worker_ns);
+    put_below(f, p, 0, &rows, 0);
     fputs("\n", f);
-    free(by_stage);
+    if (rows.n_folded)
+        fprintf(f,
+                "Left out: %u stages in which idle workers waited for less than %.1f %% of all this time, %s "
+                "together.\n\n",
+                rows.n_folded, 100 * FOLD_SHARE, bn_text_time(rows.folded_ns));
+    free(rows.by_stage);
 }

@@ -87,6 +87,14 @@ static void end_thread(struct bn_intake_thread *t, uint64_t t_ns)
     bn_off_cpu_ends(&t->times, t_ns);
 }
 
+void bn_intake_off_cpu_so_far(struct bn_intake *in, int32_t pid, int32_t tid, uint64_t until_ns)
+{
+    const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)tid, 0);
+
+    if (known && !in->threads[*known].ended && in->threads[*known].pid == pid)
+        bn_off_cpu_so_far(&in->off_cpu, &in->threads[*known].times, tid, until_ns);
+}
+
 uint64_t bn_intake_thread_end(const struct bn_intake *in, int32_t pid, int32_t tid)
 {
     const uint32_t *known = bn_idmap_get(&in->thread_of_tid, (uint32_t)tid, 0);

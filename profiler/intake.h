@@ -58,6 +58,9 @@ void bn_intake_record(struct bn_intake *intake, const uint8_t *record);
 /* The same for a record that no ring gave: MMAP2, FORK, COMM, EXIT. */
 void bn_intake_apply(struct bn_intake *intake, const struct bn_record *record);
 
+/* Thread `tid` may be off the CPUs: its time so far, up to until_ns, is told now. */
+void bn_intake_off_cpu_so_far(struct bn_intake *intake, int32_t pid, int32_t tid, uint64_t until_ns);
+
 /* When a thread ended, by its records; UINT64_MAX: it was not told that it did. */
 uint64_t bn_intake_thread_end(const struct bn_intake *intake, int32_t pid, int32_t tid);
 

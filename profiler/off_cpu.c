@@ -12,20 +12,29 @@ static void switched_out(struct bn_off_cpu_thread *t, const struct bn_record *r,
     if (t->in_ns && r->t_ns > t->in_ns)
         t->on_ns += r->t_ns - t->in_ns;
     t->in_ns = 0;
+    t->counted = false;
     t->out_ns = r->t_ns;
     t->preempted = r->misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT;
 }
 
+void bn_off_cpu_so_far(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_t tid, uint64_t until_ns)
+{
+    if (t->out_ns == 0 || until_ns <= t->out_ns)
+        return;
+    bn_grow(&o->gaps, &o->cap_gaps, o->n_gaps + 1, sizeof *o->gaps);
+    o->gaps[o->n_gaps++] = (struct bn_off_cpu_gap){.tid = tid,
+                                                   .preempted = t->preempted,
+                                                   .more = t->counted,
+                                                   .t_ns = t->out_ns,
+                                                   .dt_ns = until_ns - t->out_ns,
+                                                   .place.node = BN_RAW_NO_SCOPES};
+    t->counted = true;
+    t->out_ns = until_ns;
+}
+
 static void switched_in(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r)
 {
-    if (t->out_ns && r->t_ns > t->out_ns) {
-        bn_grow(&o->gaps, &o->cap_gaps, o->n_gaps + 1, sizeof *o->gaps);
-        o->gaps[o->n_gaps++] = (struct bn_off_cpu_gap){.tid = r->tid,
-                                                       .preempted = t->preempted,
-                                                       .t_ns = t->out_ns,
-                                                       .dt_ns = r->t_ns - t->out_ns,
-                                                       .place.node = BN_RAW_NO_SCOPES};
-    }
+    bn_off_cpu_so_far(o, t, r->tid, r->t_ns);
     t->out_ns = 0;
     t->in_ns = r->t_ns;
 }
@@ -61,9 +70,9 @@ void bn_off_cpu_settle(struct bn_off_cpu *o)
         struct bn_raw_off_cpu *n = &o->nodes[node];
         n->node = node;
         n->asleep_ns += g->preempted ? 0 : g->dt_ns;
-        n->n_asleep += !g->preempted;
+        n->n_asleep += !g->preempted && !g->more;
         n->preempted_ns += g->preempted ? g->dt_ns : 0;
-        n->n_preempted += g->preempted;
+        n->n_preempted += g->preempted && !g->more;
     }
     o->n_gaps = 0;
 }

@@ -13,14 +13,16 @@ struct bn_off_cpu_thread {
     uint64_t in_ns;  /* on a CPU since; 0 = it is not, or nothing was heard */
     uint64_t out_ns; /* off since; 0 = it is not, or nothing was heard */
     uint64_t on_ns;  /* total */
+    bool counted;    /* its time off has been told in part */
     bool preempted;
     bool born; /* during the recording: it did not run before its first switch */
 };
 
-/* One interval that has ended. */
+/* One interval that has ended, or a part of one. */
 struct bn_off_cpu_gap {
     int32_t tid;
     bool preempted;
+    bool more; /* of an interval that has been counted */
     uint64_t t_ns, dt_ns;
     struct bn_raw_sample place; /* to be marked with the scope reader: where it began */
 };
@@ -35,6 +37,8 @@ struct bn_off_cpu {
  * heard, unless it was born later. */
 void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r,
                        uint64_t start_ns);
+/* The thread may be off the CPUs for long: tell what there is of it up to until_ns. */
+void bn_off_cpu_so_far(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_t tid, uint64_t until_ns);
 /* The thread runs as of t_ns without a switch that says so (exec), or never again (exit). */
 void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns);
 void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns);

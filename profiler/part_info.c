@@ -178,6 +178,20 @@ static void read_stats(struct bn_profile *p, const struct bn_part_info *info, co
     }
 }
 
+static void read_idle(struct bn_part_info *info, const cJSON *idle)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, idle)
+    {
+        uint64_t node = count(item, "node", UINT64_MAX);
+        if (node < info->n_nodes)
+            info->idle[node] = (struct bn_part_idle){.waited_ns = count(item, "waited_ns", 0),
+                                                     .asleep_ns = count(item, "asleep_ns", 0),
+                                                     .preempted_ns = count(item, "preempted_ns", 0)};
+    }
+}
+
 static void read_model(struct bn_profile *p, const cJSON *o)
 {
     struct bn_profile_model *m = &p->model;
@@ -290,6 +304,7 @@ int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char
     read_scope_cost(p, root);
     read_nodes(p, info, member(root, "nodes"));
     read_stats(p, info, member(root, "stats"));
+    read_idle(info, member(root, "idle"));
     if (info->engine)
         read_run_info(p, member(root, "info"));
     cJSON_Delete(root);

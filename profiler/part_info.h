@@ -15,8 +15,11 @@ struct bn_part_info {
     bool engine, frame_pointers, cycles;
     bool has_header, has_footer;
 
-    uint64_t timers_until_ns; /* since t0: as of when the snapshot's statistics are; 0 = not told */
-    uint32_t n_nodes;         /* scope nodes; 0 = no snapshot */
+    struct bn_part_idle {
+        uint64_t waited_ns, asleep_ns, preempted_ns;
+    } idle[BN_SCOPE_MAX_NODES]; /* workers without work while the main thread was in that node */
+    uint64_t timers_until_ns;   /* since t0: as of when the snapshot's statistics are; 0 = not told */
+    uint32_t n_nodes;           /* scope nodes; 0 = no snapshot */
     uint32_t stage_of_node[BN_SCOPE_MAX_NODES];
 };
 

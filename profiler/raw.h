@@ -84,7 +84,8 @@ struct bn_raw_samples {
 enum bn_raw_sample_flag {
     BN_RAW_SAMPLE_KERNEL = 1 << 0,     /* taken in the kernel */
     BN_RAW_SAMPLE_DUMP_SHORT = 1 << 1, /* the chain went beyond the copied stack */
-    BN_RAW_SAMPLE_EDGE = 1 << 2,       /* within the cost of a scope of a change of stage */
+    BN_RAW_SAMPLE_IDLE = 1 << 3, /* of a worker that waits for work while the main thread is in `node` */
+    BN_RAW_SAMPLE_EDGE = 1 << 2, /* within the cost of a scope of a change of stage */
 };
 
 /* Where a sample has no scope node. */

@@ -49,6 +49,7 @@ struct recording {
     int wait_ms;
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
     uint64_t horizon_ns; /* of the last round: up to there samples have been taken */
+    uint64_t end_ns;     /* of the recording */
     uint64_t gone_ns;    /* the process with the scopes was seen to be gone; 0 = it was not */
 };
 
@@ -85,9 +86,16 @@ static void note_owner(struct recording *rec)
 }
 
 /* Samples of that process, and when its threads were off the CPUs, until it becomes another program. */
-static void place_samples(struct recording *rec)
+static void place_samples(struct recording *rec, uint64_t horizon_ns)
 {
     struct bn_intake *in = &rec->intake;
+    uint64_t until_ns =
+        horizon_ns < rec->scopes.end_ns || !rec->scopes.end_ns ? horizon_ns : rec->scopes.end_ns;
+    int32_t tid;
+
+    for (uint32_t slot = 0; in->scopes_pid && slot < BN_SCOPE_MAX_THREADS; slot++)
+        if ((tid = bn_scope_reader_tid(&rec->scopes, slot)) != 0)
+            bn_intake_off_cpu_so_far(in, in->scopes_pid, tid, until_ns);
 
     for (size_t i = 0; i < in->n_samples; i++) {
         struct bn_intake_sample *s = &in->samples[i];
@@ -97,8 +105,24 @@ static void place_samples(struct recording *rec)
     for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
         struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
         if (gap->t_ns < in->exec_ns)
-            bn_scope_reader_mark(&rec->scopes, gap->tid, gap->t_ns, &gap->place);
+            bn_scope_reader_mark_gap(&rec->scopes, gap->tid, gap, &gap->place);
     }
+}
+
+/* Until when the process with the scopes was the program that has them, now_ns at the latest. */
+static uint64_t process_end_ns(const struct recording *rec, uint64_t now_ns)
+{
+    uint64_t end_ns = now_ns < rec->intake.exec_ns ? now_ns : rec->intake.exec_ns;
+
+    return rec->gone_ns && rec->gone_ns < end_ns ? rec->gone_ns : end_ns;
+}
+
+/* The same after the last record, by the end of its first thread. */
+static uint64_t program_end_ns(const struct recording *rec)
+{
+    int32_t pid = rec->intake.scopes_pid;
+
+    return process_end_ns(rec, bn_min_size(rec->end_ns, bn_intake_thread_end(&rec->intake, pid, pid)));
 }
 
 /* Records and events up to the moment at which the round before looked: by now everything of that time has
@@ -118,7 +142,9 @@ static void one_round(struct recording *rec, bool last)
     bn_perf_release(&rec->sampler);
     if (has_scopes(rec)) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
-        place_samples(rec);
+        if (last)
+            rec->scopes.end_ns = program_end_ns(rec);
+        place_samples(rec, horizon_ns);
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
     bn_intake_write(in, &rec->writer);
@@ -129,10 +155,8 @@ static void one_round(struct recording *rec, bool last)
 static void find_open_ends(const struct recording *rec, uint64_t now_ns, uint64_t *until_ns)
 {
     const struct bn_intake *in = &rec->intake;
-    uint64_t all_ns = now_ns < in->exec_ns ? now_ns : in->exec_ns;
+    uint64_t all_ns = process_end_ns(rec, now_ns);
 
-    if (rec->gone_ns && rec->gone_ns < all_ns)
-        all_ns = rec->gone_ns;
     for (uint32_t slot = 0; slot < BN_SCOPE_MAX_THREADS; slot++) {
         int32_t tid = bn_scope_reader_tid(&rec->scopes, slot);
         uint64_t end_ns = tid ? bn_intake_thread_end(in, in->scopes_pid, tid) : 0;
@@ -300,6 +324,7 @@ static int offer_scopes(struct recording *rec, struct bn_launch_command *command
         rec->no_scopes = *err;
         return rec->o->engine ? -1 : 0;
     }
+    rec->scopes.engine = rec->o->engine;
     add_env(rec, bn_xasprintf("BNPROF_SCOPE_FD=%d", rec->scopes.fd));
     command->keep_fd = rec->scopes.fd;
     return 0;
@@ -509,7 +534,8 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     if (!rec->o->engine) /* what does not start has one thing to say; the engine is heard of later */
         tell(rec, &rec->sampler.notes);
     foot.end = run_program(rec, &left);
-    foot.duration_ns = bn_now_ns() - rec->t0_ns;
+    rec->end_ns = bn_now_ns();
+    foot.duration_ns = rec->end_ns - rec->t0_ns;
     foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
     foot.steal_share = ticks && bn_recorder_ticks(&after) ? bn_recorder_steal(&before, &after) : -1;
     bn_launch_stop_forwarding(&rec->launch);

@@ -13,10 +13,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+static const uint32_t NO_SLOT = UINT32_MAX;
+
 /* A sample to be placed. */
 struct mark {
     uint64_t t_ns;
     struct bn_raw_sample *sample;
+    uint64_t dt_ns; /* 0: an instant */
+    enum bn_follow_kind kind;
+    bool idle; /* of a worker that waits for work: this is the main thread's */
 };
 
 /* One thread's slot. */
@@ -82,6 +87,7 @@ int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, stru
     r->region->size_bytes = r->region_bytes;
     r->region->ring_events = ring_events;
     r->held = bn_xcalloc(BN_SCOPE_MAX_THREADS, sizeof *r->held);
+    r->follow = bn_xcalloc(1, sizeof *r->follow);
     return 0;
 }
 
@@ -94,6 +100,9 @@ void bn_scope_reader_close(struct bn_scope_reader *r)
     }
     free(r->held);
     free(r->kept);
+    if (r->follow)
+        bn_scope_follow_free(r->follow);
+    free(r->follow);
     if (r->region)
         munmap(r->region, r->region_bytes);
     if (r->fd >= 0)
@@ -132,21 +141,43 @@ static uint32_t n_nodes(const struct bn_scope_reader *r)
 
 /* ---- events ---- */
 
-void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns, struct bn_raw_sample *sample)
+static void add_mark(struct bn_scope_reader *r, uint32_t slot, const struct mark *mark)
+{
+    struct bn_scope_held *h = &r->held[slot];
+
+    bn_grow(&h->marks, &h->cap_marks, h->n_marks + 1, sizeof *h->marks);
+    h->marks[h->n_marks++] = *mark;
+}
+
+static void mark_thread(struct bn_scope_reader *r, int32_t tid, const struct mark *mark)
 {
     uint32_t n = n_slots(r);
 
     /* A slot stays when its thread ends, and the kernel may use the number again: the later one counts. */
     for (uint32_t slot = n; slot-- > 0;) {
-        struct bn_scope_held *h = &r->held[slot];
         struct bn_scope_thread *t = &r->region->threads[slot];
-        bool later = slot > 0 && atomic_load(&t->start_ns) > t_ns; /* the first one was there all along */
+        bool later =
+            slot > 0 && atomic_load(&t->start_ns) > mark->t_ns; /* the first one was there all along */
         if (atomic_load(&t->tid) != tid || later)
             continue;
-        bn_grow(&h->marks, &h->cap_marks, h->n_marks + 1, sizeof *h->marks);
-        h->marks[h->n_marks++] = (struct mark){t_ns, sample};
+        add_mark(r, slot, mark);
         return;
     }
+}
+
+void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns, struct bn_raw_sample *sample)
+{
+    mark_thread(r, tid, &(struct mark){.t_ns = t_ns, .sample = sample});
+}
+
+void bn_scope_reader_mark_gap(struct bn_scope_reader *r, int32_t tid, const struct bn_off_cpu_gap *gap,
+                              struct bn_raw_sample *place)
+{
+    mark_thread(r, tid,
+                &(struct mark){.t_ns = gap->t_ns,
+                               .sample = place,
+                               .dt_ns = gap->dt_ns,
+                               .kind = gap->preempted ? BN_FOLLOW_PREEMPTED : BN_FOLLOW_ASLEEP});
 }
 
 double bn_scope_reader_fill(const struct bn_scope_reader *r)
@@ -188,14 +219,30 @@ static void find_coarse(struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODE
     }
 }
 
-/* Put the samples before until_ns, where the event in force ends, into that event. */
+/* A sample of a worker that waits for work goes to the main thread's, an interval is divided. */
+static void follow_mark(struct bn_scope_reader *r, const struct mark *m, uint32_t main_slot)
+{
+    struct mark again = *m;
+
+    if (m->dt_ns) {
+        bn_scope_follow_add(r->follow, m->kind, m->t_ns, m->t_ns + m->dt_ns);
+        return;
+    }
+    again.idle = true;
+    add_mark(r, main_slot, &again);
+}
+
+/* Put the samples before until_ns, where the event in force ends, into that event. main_slot: of the thread
+ * that idle workers follow, NO_SLOT: they follow none, or this is its own. */
 static size_t place_marks(struct bn_scope_reader *r, const struct bn_scope_held *h, size_t i,
-                          uint64_t until_ns)
+                          uint64_t until_ns, uint32_t main_slot)
 {
     double edge_ns = r->region->empty_scope_ns;
 
     for (; i < h->n_marks && h->marks[i].t_ns < until_ns; i++) {
         const struct mark *m = &h->marks[i];
+        if (m->idle && (!h->have_current || h->n_gaps))
+            continue; /* nowhere: it stays in the wait for work */
         m->sample->node = BN_RAW_BEFORE_SCOPES;
         if (!h->have_current)
             continue;
@@ -206,6 +253,10 @@ static size_t place_marks(struct bn_scope_reader *r, const struct bn_scope_held 
         m->sample->step = h->current.step;
         if ((double)(m->t_ns - h->current.t_ns) < edge_ns || (double)(until_ns - m->t_ns) < edge_ns)
             m->sample->flags |= BN_RAW_SAMPLE_EDGE;
+        if (m->idle)
+            m->sample->flags |= BN_RAW_SAMPLE_IDLE;
+        else if (r->idle_node && m->sample->node == r->idle_node && main_slot != NO_SLOT)
+            follow_mark(r, m, main_slot);
     }
     return i;
 }
@@ -223,10 +274,22 @@ static void note_gap(struct bn_scope_held *h, uint64_t dropped)
     h->dropped = dropped;
 }
 
+/* Does the thread wait for work? */
+static bool is_idle(const struct bn_scope_reader *r, const struct bn_scope_held *h)
+{
+    return r->idle_node && h->have_current && !h->n_gaps && h->current.node == r->idle_node;
+}
+
+/* Where the thread is that idle workers follow; 0 = not known. */
+static uint32_t main_node(const struct bn_scope_held *h)
+{
+    return h->have_current && !h->n_gaps ? h->current.node : 0;
+}
+
 /* Walk a thread's events up to the horizon where they lie; r->kept gets those that matter, in order. A
  * million events a second pass here on the machine that is measured. */
 static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horizon_ns,
-                        const bool coarse[BN_SCOPE_MAX_NODES])
+                        const bool coarse[BN_SCOPE_MAX_NODES], uint32_t main_slot)
 {
     struct bn_scope_held *h = &r->held[slot];
     struct bn_scope_thread *t = &r->region->threads[slot];
@@ -235,6 +298,8 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
     int32_t tid = atomic_load(&t->tid); /* after the head: events up to there are of this thread */
     bool is_main = tid == atomic_load(&r->region->pid);
     size_t mark = 0;
+    uint32_t follows = main_slot == slot ? NO_SLOT : main_slot;
+    bool followed = main_slot == slot && r->follow->n > 0;
 
     r->n_kept = 0;
     if (tid != h->tid) {
@@ -254,7 +319,11 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
         if (e.t_ns > horizon_ns)
             break;
         if (mark < h->n_marks && h->marks[mark].t_ns < e.t_ns)
-            mark = place_marks(r, h, mark, e.t_ns);
+            mark = place_marks(r, h, mark, e.t_ns, follows);
+        if (followed)
+            bn_scope_follow_main(r->follow, e.t_ns, main_node(h));
+        else if (follows != NO_SLOT && is_idle(r, h))
+            bn_scope_follow_add(r->follow, BN_FOLLOW_WAITED, h->current.t_ns, e.t_ns);
         bool matters = !h->have_current || e.step != h->current.step || (is_main && e.node == 0) ||
                        (e.node < BN_SCOPE_MAX_NODES && coarse[e.node]);
         h->current = e;
@@ -262,9 +331,42 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
         if (matters)
             r->kept[r->n_kept++] = e;
     }
-    place_marks(r, h, mark, h->next != head ? ring[h->next & (size - 1)].t_ns : UINT64_MAX);
+    place_marks(r, h, mark, h->next != head ? ring[h->next & (size - 1)].t_ns : UINT64_MAX, follows);
+    if (followed)
+        bn_scope_follow_main(r->follow, UINT64_MAX, main_node(h));
+    else if (follows != NO_SLOT && is_idle(r, h))
+        bn_scope_follow_add(r->follow, BN_FOLLOW_WAITED, h->current.t_ns, UINT64_MAX);
     h->n_marks = 0;
     atomic_store_explicit(&t->tail, h->next, memory_order_release);
+}
+
+static void emit_slot(struct bn_scope_reader *r, uint32_t slot, uint64_t horizon_ns,
+                      const bool coarse[BN_SCOPE_MAX_NODES], uint32_t main_slot, struct bn_raw_writer *w)
+{
+    const struct bn_scope_thread *t = &r->region->threads[slot];
+
+    walk_events(r, slot, horizon_ns, coarse, main_slot);
+    struct bn_raw_scopes head = {.tid = r->held[slot].tid, .slot = slot, .dropped = atomic_load(&t->dropped)};
+    if (r->n_kept)
+        bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, r->n_kept * sizeof *r->kept);
+}
+
+/* The node in which the pool's workers wait for work. */
+static void find_idle(struct bn_scope_reader *r)
+{
+    uint32_t n = n_nodes(r);
+
+    for (uint32_t i = 1; r->engine && !r->idle_node && i < n; i++)
+        if (r->region->nodes[i].parent == 0 && r->region->nodes[i].stage == BN_STAGE_WAIT)
+            r->idle_node = i;
+}
+
+static uint32_t find_main(const struct bn_scope_reader *r, uint32_t n)
+{
+    for (uint32_t slot = 0; r->engine && slot < n; slot++)
+        if (atomic_load(&r->region->threads[slot].tid) == atomic_load(&r->region->pid))
+            return slot;
+    return NO_SLOT;
 }
 
 void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct bn_raw_writer *w)
@@ -273,14 +375,15 @@ void bn_scope_reader_emit(struct bn_scope_reader *r, uint64_t horizon_ns, struct
     uint32_t n = n_slots(r);
 
     find_coarse(r, coarse);
-    for (uint32_t slot = 0; slot < n && ring_events(r) > 0; slot++) {
-        const struct bn_scope_thread *t = &r->region->threads[slot];
-        walk_events(r, slot, horizon_ns, coarse);
-        struct bn_raw_scopes head = {
-            .tid = r->held[slot].tid, .slot = slot, .dropped = atomic_load(&t->dropped)};
-        if (r->n_kept)
-            bn_raw_append(w, BN_RAW_SCOPES, &head, sizeof head, r->kept, r->n_kept * sizeof *r->kept);
-    }
+    find_idle(r);
+    uint32_t main_slot = find_main(r, n);
+    bn_scope_follow_begin(r->follow, horizon_ns < r->end_ns || r->end_ns == 0 ? horizon_ns : r->end_ns);
+    for (uint32_t slot = 0; slot < n && ring_events(r) > 0; slot++)
+        if (slot != main_slot)
+            emit_slot(r, slot, horizon_ns, coarse, main_slot, w);
+    bn_scope_follow_sort(r->follow);
+    if (main_slot != NO_SLOT && ring_events(r) > 0) /* last: it is followed by the others */
+        emit_slot(r, main_slot, horizon_ns, coarse, main_slot, w);
 }
 
 /* ---- snapshot ---- */
@@ -378,6 +481,24 @@ static cJSON *stats_json(const struct bn_scope_total *sums, uint32_t n)
     return array;
 }
 
+/* Time of workers that waited for work, by where the main thread was. */
+static cJSON *idle_json(const struct bn_scope_follow *f, uint32_t n)
+{
+    static const char *const keys[] = {"waited_ns", "asleep_ns", "preempted_ns"};
+    cJSON *array = cJSON_CreateArray();
+
+    for (uint32_t i = 1; i < n; i++) {
+        if (f->ns[BN_FOLLOW_WAITED][i] + f->ns[BN_FOLLOW_ASLEEP][i] + f->ns[BN_FOLLOW_PREEMPTED][i] == 0)
+            continue;
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddNumberToObject(item, "node", i);
+        for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
+            cJSON_AddNumberToObject(item, keys[kind], (double)f->ns[kind][i]);
+        cJSON_AddItemToArray(array, item);
+    }
+    return array;
+}
+
 static cJSON *threads_json(const struct bn_scope_reader *r, uint64_t t0_ns)
 {
     cJSON *array = cJSON_CreateArray();
@@ -427,6 +548,7 @@ char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns, 
     cJSON_AddNumberToObject(root, "past_dropped", (double)atomic_load(&region->past_dropped));
     cJSON_AddItemToObject(root, "nodes", nodes_json(r, n));
     cJSON_AddItemToObject(root, "stats", stats_json(sums, n));
+    cJSON_AddItemToObject(root, "idle", idle_json(r->follow, n));
     cJSON_AddItemToObject(root, "threads", threads_json(r, t0_ns));
     cJSON_AddItemToObject(root, "info", info_json ? info_json : cJSON_CreateNull());
     char *text = cJSON_PrintUnformatted(root);

@@ -10,7 +10,8 @@
 
 #include "core/base.h"
 #include "core/scope.h"
-#include "profiler/raw.h"
+#include "profiler/off_cpu.h"
+#include "profiler/scope_follow.h"
 
 struct bn_scope_reader {
     struct bn_scope_shared *region;
@@ -21,6 +22,11 @@ struct bn_scope_reader {
     size_t n_kept, cap_kept;
     bool coarse[BN_SCOPE_MAX_STAGES]; /* of the first n_stages names */
     uint32_t n_stages;
+    bool engine;     /* set by the owner: its pool's workers wait for work in `wait` below no stage, and that
+                        is divided among the stages of the main thread */
+    uint64_t end_ns; /* set by the owner before the last bn_scope_reader_emit: when the program ended */
+    uint32_t idle_node; /* of that wait; 0 = there is none yet */
+    struct bn_scope_follow *follow;
     uint64_t n_late; /* samples that were marked after their time had been emitted: must be 0 */
 };
 
@@ -32,6 +38,11 @@ int bn_scope_reader_create(struct bn_scope_reader *r, uint32_t ring_events, stru
  * ignored. */
 void bn_scope_reader_mark(struct bn_scope_reader *r, int32_t tid, uint64_t t_ns,
                           struct bn_raw_sample *sample);
+
+/* The same for an interval that the thread was off the CPUs, which began in that place and lies before the
+ * horizon. What is a worker's wait for work has the place of that wait, and is divided in r->follow. */
+void bn_scope_reader_mark_gap(struct bn_scope_reader *r, int32_t tid, const struct bn_off_cpu_gap *gap,
+                              struct bn_raw_sample *place);
 
 /* Share of the fullest ring that has not been released to the engine, 0 … 1. */
 double bn_scope_reader_fill(const struct bn_scope_reader *r);

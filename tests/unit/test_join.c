@@ -161,6 +161,52 @@ static void test_stages(void **unused)
     unlink(m.path);
 }
 
+/* Workers without work waited where the main thread was; what nobody knows the place of stays where it is. */
+static void test_idle(void **unused)
+{
+    struct maker m;
+    struct bn_profile p;
+    char buf[256];
+
+    (void)unused;
+    maker_open(&m, MAKER_TYPE);
+    maker_header(&m, "");
+    /* Nodes: 1 generate, 2 wait below it, 3 wait below none, 4 prefill below 1. */
+    maker_json(&m, BN_RAW_SNAPSHOT,
+               "{\"nodes\":[{\"parent\":0,\"stage\":\"all\"},{\"parent\":0,\"stage\":\"generate\"},"
+               "{\"parent\":1,\"stage\":\"wait\"},{\"parent\":0,\"stage\":\"wait\"},"
+               "{\"parent\":1,\"stage\":\"prefill\"}],\"stats\":[{\"node\":2,\"calls\":4,\"self_ns\":40,"
+               "\"worker_ns\":7},{\"node\":3,\"calls\":0,\"worker_ns\":1000}],\"idle\":["
+               "{\"node\":1,\"waited_ns\":100,\"asleep_ns\":90,\"preempted_ns\":3},"
+               "{\"node\":2,\"waited_ns\":20,\"asleep_ns\":10,\"preempted_ns\":0},"
+               "{\"node\":4,\"waited_ns\":300,\"asleep_ns\":5000,\"preempted_ns\":0},"
+               "{\"node\":0,\"waited_ns\":55},{\"node\":77,\"waited_ns\":66},{}]}");
+    const struct bn_raw_off_cpu off[] = {
+        {.node = 3, .asleep_ns = 600, .n_asleep = 6, .preempted_ns = 4, .n_preempted = 1}};
+    bn_raw_append(&m.w, BN_RAW_OFF_CPU, off, sizeof off, NULL, 0);
+    maker_footer(&m);
+    maker_close(&m);
+    join(&p, &m);
+    uint32_t generate = bn_profile_find_stage(&p, 0, "generate"), idle = bn_profile_find_stage(&p, 0, "wait");
+    uint32_t prefill = bn_profile_find_stage(&p, generate, "prefill");
+    const struct bn_stage_node *here = &p.stages[bn_profile_find_stage(&p, generate, "wait")],
+                               *below = &p.stages[bn_profile_find_stage(&p, prefill, "wait")];
+    assert_string_equal(bn_profile_stage_path(&p, (uint32_t)(below - p.stages), buf, sizeof buf),
+                        "generate;prefill;wait");
+    assert_int_equal(here->worker_ns, 7 + 100 + 20);
+    assert_int_equal(here->calls, 4);
+    assert_int_equal(here->asleep_ns, 90 + 10);
+    assert_int_equal(here->preempted_ns, 3);
+    assert_int_equal(below->worker_ns, 300);
+    assert_int_equal(below->asleep_ns, 500); /* no more than there is */
+    assert_int_equal(p.stages[idle].worker_ns, 580);
+    assert_int_equal(p.stages[idle].asleep_ns, 0);
+    assert_int_equal(p.stages[idle].preempted_ns, 1);
+    assert_int_equal(p.quality.asleep_ns, 600); /* once */
+    bn_profile_free(&p);
+    unlink(m.path);
+}
+
 static void test_fields(void **unused)
 {
     struct maker m;
@@ -447,9 +493,9 @@ static void test_hostile(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stages),      cmocka_unit_test(test_fields),  cmocka_unit_test(test_partial),
-        cmocka_unit_test(test_foreign),     cmocka_unit_test(test_cycles),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_many_tokens), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_idle),    cmocka_unit_test(test_stages),      cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_partial), cmocka_unit_test(test_foreign),     cmocka_unit_test(test_cycles),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_many_tokens), cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

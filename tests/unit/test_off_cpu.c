@@ -188,6 +188,34 @@ static void test_places(void **state)
     begin(true);
 }
 
+/* A long time off is told in parts: together as long, counted once, never what lies ahead. */
+static void test_parts(void **state)
+{
+    struct story *s = begin(true);
+
+    (void)state;
+    in(s, 2000);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 2400); /* it runs */
+    out(s, 2500);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 2500);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 2450);
+    assert_int_equal(s->o.n_gaps, 0);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 2600);
+    expect(s, 500, 100, 1, 0, 0);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 2900);
+    expect(s, 500, 400, 1, 0, 0);
+    in(s, 3000);
+    expect(s, 500, 500, 1, 0, 0);
+    pushed_out(s, 3100);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 3110);
+    in(s, 3120);
+    expect(s, 600, 500, 1, 20, 1);
+    out(s, 3200); /* and never comes back */
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 4000);
+    expect(s, 680, 1300, 2, 20, 1);
+    begin(true);
+}
+
 /* ---- the threads of a process ---- */
 
 struct told {
@@ -345,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_exec_by_a_second_thread),
         cmocka_unit_test(test_exec_by_the_first_thread),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_numbers_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
