@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "profiler/callpath.h"
+#include "profiler/idle.h"
 #include "profiler/part_info.h"
 #include "profiler/timeline.h"
 #include "profiler/tokens.h"
@@ -219,42 +220,6 @@ static uint32_t stage_of(const struct join *j, uint16_t node)
     return node < j->info.n_nodes ? j->info.stage_of_node[node] : 0;
 }
 
-/* `wait` below a stage: where workers without work are while the main thread is in that stage. */
-static uint32_t wait_in(struct join *j, uint32_t stage)
-{
-    if (stage && strcmp(j->p->stages[stage].name, "wait") == 0)
-        return stage;
-    return bn_profile_add_stage(j->p, stage, "wait");
-}
-
-/* Of *from as much as there is of ns goes to *to. */
-static void move_ns(uint64_t *from, uint64_t *to, uint64_t ns)
-{
-    ns = ns < *from ? ns : *from;
-    *from -= ns;
-    *to += ns;
-}
-
-/* What workers waited for work stands in `wait` below no stage; the recorder knows where the main thread was
- * meanwhile. */
-static void divide_idle(struct join *j)
-{
-    uint32_t idle = bn_profile_find_stage(j->p, 0, "wait");
-
-    for (uint32_t node = 1; node < j->info.n_nodes && idle != BN_NONE; node++) {
-        const struct bn_part_idle *i = &j->info.idle[node];
-        if (i->waited_ns + i->asleep_ns + i->preempted_ns == 0)
-            continue;
-        uint32_t to = wait_in(j, stage_of(j, (uint16_t)node));
-        struct bn_stage_node *all = &j->p->stages[idle], *here = &j->p->stages[to];
-        if (to == idle)
-            continue;
-        move_ns(&all->worker_ns, &here->worker_ns, i->waited_ns);
-        move_ns(&all->asleep_ns, &here->asleep_ns, i->asleep_ns);
-        move_ns(&all->preempted_ns, &here->preempted_ns, i->preempted_ns);
-    }
-}
-
 /* Time of the engine that no scope covers, as a stage with one call. The engine's own scope of that name
  * comes first. */
 static uint32_t edge_stage(struct join *j, const char *name, uint64_t duration_ns)
@@ -297,7 +262,7 @@ static void place_sample(struct join *j, const struct bn_raw_sample *raw, uint64
     bool after = is_main && raw->node == 0 && t_ns >= j->main->events[j->main->n - 1].t_ns;
     s->stage = after && j->shutdown != BN_NONE ? j->shutdown : stage_of(j, raw->node);
     if (raw->flags & BN_RAW_SAMPLE_IDLE && j->info.n_nodes)
-        s->stage = wait_in(j, s->stage);
+        s->stage = bn_idle_stage(j->p, s->stage);
     if (raw->node != 0 && s->stage)
         s->layer = raw->layer;
 }
@@ -480,17 +445,6 @@ static void add_failures(struct join *j)
     bn_buf_free(&line);
 }
 
-/* Of a recording that was cut off: its timers are as of its last snapshot, its samples went on. */
-static void note_timers_end(struct join *j, uint64_t duration_ns)
-{
-    if (j->info.has_footer || j->info.timers_until_ns == 0 || j->info.timers_until_ns >= duration_ns)
-        return;
-    char *text = bn_xasprintf("its timers stand as of %.2f s, its samples go on to %.2f s",
-                              (double)j->info.timers_until_ns / 1e9, (double)duration_ns / 1e9);
-    bn_profile_add_fact(j->p, "timers_until", text);
-    free(text);
-}
-
 static void join_all(struct join *j, const struct bn_join_watch *watch)
 {
     uint64_t duration_ns = j->p->quality.duration_ns;
@@ -502,13 +456,13 @@ static void join_all(struct join *j, const struct bn_join_watch *watch)
     j->callpath.frame_pointers = j->info.frame_pointers;
     read_samples(j, watch);
     add_off_cpu(j);
-    divide_idle(j);
+    bn_idle_divide(j->p, &j->info);
     add_on_cpu(j);
     name_threads(j);
     add_tokens(j);
     settle_quality(j, duration_ns);
     add_failures(j);
-    note_timers_end(j, duration_ns);
+    bn_part_timers_end(j->p, &j->info, duration_ns);
     bn_part_config_key(j->p, &j->info);
 }
 

@@ -367,6 +367,16 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     return 0;
 }
 
+void bn_part_timers_end(struct bn_profile *p, const struct bn_part_info *info, uint64_t end_ns)
+{
+    if (info->has_footer || info->timers_until_ns == 0 || info->timers_until_ns >= end_ns)
+        return;
+    char *text = bn_xasprintf("its timers stand as of %.2f s, its samples go on to %.2f s",
+                              (double)info->timers_until_ns / 1e9, (double)end_ns / 1e9);
+    bn_profile_add_fact(p, "timers_until", text);
+    free(text);
+}
+
 void bn_part_config_key(struct bn_profile *p, const struct bn_part_info *info)
 {
     const struct bn_profile_run *r = &p->run;

@@ -33,6 +33,9 @@ int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char
 int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *json, size_t n,
                    struct bn_err *err);
 
+/* A fact on a recording that was cut off: its samples go on to end_ns (since t0), its timers may not. */
+void bn_part_timers_end(struct bn_profile *p, const struct bn_part_info *info, uint64_t end_ns);
+
 /* The key by which recordings are found comparable; the record's other parts must be filled. */
 void bn_part_config_key(struct bn_profile *p, const struct bn_part_info *info);
 

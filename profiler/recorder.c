@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -19,7 +18,7 @@
 #include "profiler/preloadable.h"
 #include "profiler/raw.h"
 #include "profiler/recorder_json.h"
-#include "profiler/scope_reader.h"
+#include "profiler/scope_intake.h"
 
 enum {
     WAIT_MS = 100, /* the sample rings wake us when half full, the scope rings do not */
@@ -50,7 +49,6 @@ struct recording {
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
     uint64_t horizon_ns; /* of the last round: up to there samples have been taken */
     uint64_t end_ns;     /* of the recording */
-    uint64_t gone_ns;    /* the process with the scopes was seen to be gone; 0 = it was not */
 };
 
 /* Has the program entered scopes? Until then it is like one that has none; the engine always will. */
@@ -73,58 +71,6 @@ static void adapt_wait(struct recording *rec, double fill)
         rec->wait_ms = WAIT_MS;
 }
 
-/* To whom the scopes belong; not told before there are some, so that the exec that began the program is none
- * of its own. */
-static void note_owner(struct recording *rec)
-{
-    const struct bn_scope_shared *region = rec->scopes.region;
-
-    if (!region || rec->intake.scopes_pid != 0 || atomic_load(&region->threads[0].tid) == 0)
-        return;
-    rec->intake.scopes_ns = atomic_load(&region->threads[0].start_ns);
-    rec->intake.scopes_pid = atomic_load(&region->pid);
-}
-
-/* Samples of that process, and when its threads were off the CPUs, until it becomes another program. */
-static void place_samples(struct recording *rec, uint64_t horizon_ns)
-{
-    struct bn_intake *in = &rec->intake;
-    uint64_t until_ns =
-        horizon_ns < rec->scopes.end_ns || !rec->scopes.end_ns ? horizon_ns : rec->scopes.end_ns;
-    int32_t tid;
-
-    for (uint32_t slot = 0; in->scopes_pid && slot < BN_SCOPE_MAX_THREADS; slot++)
-        if ((tid = bn_scope_reader_tid(&rec->scopes, slot)) != 0)
-            bn_intake_off_cpu_so_far(in, in->scopes_pid, tid, until_ns);
-
-    for (size_t i = 0; i < in->n_samples; i++) {
-        struct bn_intake_sample *s = &in->samples[i];
-        if (s->pid == in->scopes_pid && s->t_ns < in->exec_ns)
-            bn_scope_reader_mark(&rec->scopes, s->tid, s->t_ns, &s->raw);
-    }
-    for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
-        struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
-        if (gap->t_ns < in->exec_ns)
-            bn_scope_reader_mark_gap(&rec->scopes, gap->tid, gap, &gap->place);
-    }
-}
-
-/* Until when the process with the scopes was the program that has them, now_ns at the latest. */
-static uint64_t process_end_ns(const struct recording *rec, uint64_t now_ns)
-{
-    uint64_t end_ns = now_ns < rec->intake.exec_ns ? now_ns : rec->intake.exec_ns;
-
-    return rec->gone_ns && rec->gone_ns < end_ns ? rec->gone_ns : end_ns;
-}
-
-/* The same after the last record, by the end of its first thread. */
-static uint64_t program_end_ns(const struct recording *rec)
-{
-    int32_t pid = rec->intake.scopes_pid;
-
-    return process_end_ns(rec, bn_min_size(rec->end_ns, bn_intake_thread_end(&rec->intake, pid, pid)));
-}
-
 /* Records and events up to the moment at which the round before looked: by now everything of that time has
  * reached its ring, so all rings together can be read in the order of time. */
 static void one_round(struct recording *rec, bool last)
@@ -133,7 +79,8 @@ static void one_round(struct recording *rec, bool last)
     struct bn_intake *in = &rec->intake;
     const uint8_t *record;
 
-    note_owner(rec);
+    if (rec->scopes.region)
+        bn_scope_intake_owner(&rec->scopes, in);
     rec->horizon_ns = rec->seen_ns;
     rec->seen_ns = bn_now_ns();
     bn_perf_see(&rec->sampler);
@@ -143,32 +90,18 @@ static void one_round(struct recording *rec, bool last)
     if (has_scopes(rec)) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
         if (last)
-            rec->scopes.end_ns = program_end_ns(rec);
-        place_samples(rec, horizon_ns);
+            rec->scopes.end_ns = bn_scope_intake_end(&rec->scopes, in, rec->end_ns);
+        bn_scope_intake_place(&rec->scopes, in, horizon_ns);
         bn_scope_reader_emit(&rec->scopes, horizon_ns, &rec->writer);
     }
     bn_intake_write(in, &rec->writer);
-}
-
-/* Until when the scopes of each thread were open that it never left: to its own end, to the exec that
- * replaced the program, to the end of the process or of the recording, whatever is known to be first. */
-static void find_open_ends(const struct recording *rec, uint64_t now_ns, uint64_t *until_ns)
-{
-    const struct bn_intake *in = &rec->intake;
-    uint64_t all_ns = process_end_ns(rec, now_ns);
-
-    for (uint32_t slot = 0; slot < BN_SCOPE_MAX_THREADS; slot++) {
-        int32_t tid = bn_scope_reader_tid(&rec->scopes, slot);
-        uint64_t end_ns = tid ? bn_intake_thread_end(in, in->scopes_pid, tid) : 0;
-        until_ns[slot] = end_ns < all_ns ? end_ns : all_ns;
-    }
 }
 
 static void write_snapshot(struct recording *rec, uint64_t now_ns)
 {
     uint64_t until_ns[BN_SCOPE_MAX_THREADS];
 
-    find_open_ends(rec, now_ns, until_ns);
+    bn_scope_intake_ends(&rec->scopes, &rec->intake, now_ns, until_ns);
     char *text = bn_scope_reader_snapshot(&rec->scopes, rec->t0_ns, now_ns, until_ns);
 
     bn_raw_append(&rec->writer, BN_RAW_SNAPSHOT, text, strlen(text), NULL, 0);
@@ -208,15 +141,6 @@ static void hear_engine(struct recording *rec)
     free(info);
 }
 
-/* The process with the scopes, when it has ended and its parent has heard of it: where no record tells. */
-static void note_gone(struct recording *rec)
-{
-    pid_t pid = rec->intake.scopes_pid;
-
-    if (pid > 0 && !rec->gone_ns && kill(pid, 0) != 0 && errno == ESRCH)
-        rec->gone_ns = rec->seen_ns;
-}
-
 /* What counts is the last one: of a recording that is cut off early, too, little is to be missing. */
 static bool is_due(const struct recording *rec, uint64_t now_ns, uint64_t last_ns, uint64_t most_ms)
 {
@@ -233,7 +157,7 @@ static void housekeeping(struct recording *rec)
 
     if (rec->o->engine)
         hear_engine(rec);
-    note_gone(rec);
+    bn_scope_intake_look(&rec->scopes, &rec->intake, rec->seen_ns);
     if (has_scopes(rec) && is_due(rec, now_ns, rec->snapshot_ns, SNAPSHOT_MS))
         write_snapshot(rec, rec->horizon_ns);
     if (is_due(rec, now_ns, rec->totals_ns, TOTALS_MS)) {

@@ -22,9 +22,10 @@ struct bn_scope_reader {
     size_t n_kept, cap_kept;
     bool coarse[BN_SCOPE_MAX_STAGES]; /* of the first n_stages names */
     uint32_t n_stages;
-    bool engine;     /* set by the owner: its pool's workers wait for work in `wait` below no stage, and that
-                        is divided among the stages of the main thread */
-    uint64_t end_ns; /* set by the owner before the last bn_scope_reader_emit: when the program ended */
+    bool engine;      /* set by the owner: its pool's workers wait for work in `wait` below no stage, and that
+                         is divided among the stages of the main thread */
+    uint64_t end_ns;  /* set by the owner before the last bn_scope_reader_emit: when the program ended */
+    uint64_t gone_ns; /* its process was seen to be gone; 0 = it was not */
     uint32_t idle_node; /* of that wait; 0 = there is none yet */
     struct bn_scope_follow *follow;
     uint64_t n_late; /* samples that were marked after their time had been emitted: must be 0 */
