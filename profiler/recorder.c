@@ -141,12 +141,15 @@ static void hear_engine(struct recording *rec)
     free(info);
 }
 
-/* What counts is the last one: of a recording that is cut off early, too, little is to be missing. */
-static bool is_due(const struct recording *rec, uint64_t now_ns, uint64_t last_ns, uint64_t most_ms)
+/* What counts is the last one: of a recording that is cut off early, too, little is to be missing. But many
+ * threads make much of it: no more than some ten kilobytes a second. */
+static bool is_due(const struct recording *rec, uint64_t now_ns, uint64_t last_ns, uint64_t most_ms,
+                   size_t n_threads)
 {
-    enum { SHARE = 20 };
+    enum { SHARE = 20, NS_A_THREAD = 1000000 };
     uint64_t wait_ns = (now_ns - rec->t0_ns) / SHARE, least_ns = FLUSH_MS * 1000000ull;
 
+    least_ns = least_ns > n_threads * NS_A_THREAD ? least_ns : n_threads * NS_A_THREAD;
     wait_ns = wait_ns < least_ns ? least_ns : wait_ns;
     return now_ns - last_ns > (wait_ns < most_ms * 1000000 ? wait_ns : most_ms * 1000000);
 }
@@ -158,9 +161,9 @@ static void housekeeping(struct recording *rec)
     if (rec->o->engine)
         hear_engine(rec);
     bn_scope_intake_look(&rec->scopes, &rec->intake, rec->seen_ns);
-    if (has_scopes(rec) && is_due(rec, now_ns, rec->snapshot_ns, SNAPSHOT_MS))
+    if (has_scopes(rec) && is_due(rec, now_ns, rec->snapshot_ns, SNAPSHOT_MS, 0))
         write_snapshot(rec, rec->horizon_ns);
-    if (is_due(rec, now_ns, rec->totals_ns, TOTALS_MS)) {
+    if (is_due(rec, now_ns, rec->totals_ns, TOTALS_MS, rec->intake.n_threads)) {
         bn_intake_write_totals(&rec->intake, &rec->writer);
         rec->totals_ns = now_ns;
     }

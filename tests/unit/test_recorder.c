@@ -201,6 +201,7 @@ static void test_file(void **state)
         } else if (block.kind == BN_RAW_OFF_CPU) {
             assert_int_equal(block.payload_bytes % sizeof(struct bn_raw_off_cpu), 0);
         } else if (block.kind == BN_RAW_ON_CPU) {
+            on_cpu_ns = 0; /* the last one counts */
             for (size_t at = 0; at < block.payload_bytes; at += sizeof(struct bn_raw_on_cpu))
                 on_cpu_ns += on_cpu_of(payload + at);
         } else {
