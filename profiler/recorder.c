@@ -146,7 +146,7 @@ static void hear_engine(struct recording *rec)
 static bool is_due(const struct recording *rec, uint64_t now_ns, uint64_t last_ns, uint64_t most_ms,
                    size_t n_threads)
 {
-    enum { SHARE = 20, NS_A_THREAD = 1000000 };
+    enum { SHARE = 4, NS_A_THREAD = 1000000 };
     uint64_t wait_ns = (now_ns - rec->t0_ns) / SHARE, least_ns = FLUSH_MS * 1000000ull;
 
     least_ns = least_ns > n_threads * NS_A_THREAD ? least_ns : n_threads * NS_A_THREAD;

@@ -15,7 +15,7 @@ struct bn_scope_follow {
     uint64_t from_ns, to_ns, at_ns;
     uint64_t active[BN_FOLLOW_KINDS];
     /* Result: time of all workers together while the main thread was in the node. */
-    uint64_t ns[BN_FOLLOW_KINDS][BN_SCOPE_MAX_NODES];
+    uint64_t ns[BN_SCOPE_MAX_NODES][BN_FOLLOW_KINDS];
 };
 
 /* A round from the last one's end to to_ns begins (the first one: from the beginning of time). */

@@ -98,12 +98,12 @@ static cJSON *idle_json(const struct bn_scope_follow *f, uint32_t n)
     cJSON *array = cJSON_CreateArray();
 
     for (uint32_t i = 1; i < n; i++) {
-        if (f->ns[BN_FOLLOW_WAITED][i] + f->ns[BN_FOLLOW_ASLEEP][i] + f->ns[BN_FOLLOW_PREEMPTED][i] == 0)
+        if (f->ns[i][BN_FOLLOW_WAITED] + f->ns[i][BN_FOLLOW_ASLEEP] + f->ns[i][BN_FOLLOW_PREEMPTED] == 0)
             continue;
         cJSON *item = cJSON_CreateObject();
         cJSON_AddNumberToObject(item, "node", i);
         for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
-            cJSON_AddNumberToObject(item, keys[kind], (double)f->ns[kind][i]);
+            cJSON_AddNumberToObject(item, keys[kind], (double)f->ns[i][kind]);
         cJSON_AddItemToArray(array, item);
     }
     return array;

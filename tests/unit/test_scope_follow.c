@@ -60,7 +60,7 @@ static void test_reference(void **state)
     for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
         for (int node = 0; node < NODES; node++) {
             assert_true(want[kind][node] > 0);
-            assert_int_equal(f->ns[kind][node], want[kind][node]);
+            assert_int_equal(f->ns[node][kind], want[kind][node]);
         }
     bn_scope_follow_free(f);
     free(f);
@@ -131,10 +131,10 @@ static void test_rounds(void **state)
     r.end_ns = 5000;
     bn_scope_reader_emit(&r, UINT64_MAX, &w);
 
-    assert_int_equal(r.follow->ns[BN_FOLLOW_WAITED][1], 2300 - 1200);
-    assert_int_equal(r.follow->ns[BN_FOLLOW_WAITED][2], 3600 - 2300);
-    assert_int_equal(r.follow->ns[BN_FOLLOW_ASLEEP][1], 2300 - 1210);
-    assert_int_equal(r.follow->ns[BN_FOLLOW_ASLEEP][2], 3550 - 2300);
+    assert_int_equal(r.follow->ns[1][BN_FOLLOW_WAITED], 2300 - 1200);
+    assert_int_equal(r.follow->ns[2][BN_FOLLOW_WAITED], 3600 - 2300);
+    assert_int_equal(r.follow->ns[1][BN_FOLLOW_ASLEEP], 2300 - 1210);
+    assert_int_equal(r.follow->ns[2][BN_FOLLOW_ASLEEP], 3550 - 2300);
     for (int i = 0; i < 3; i++) /* what they are in all; the division takes it from there */
         assert_int_equal(places[i].node, WAIT_NODE);
     assert_int_equal(sample.node, 2);
@@ -171,7 +171,7 @@ static void test_not_known(void **state)
         bn_scope_reader_mark(&r, WORKER_TID, 1205, &sample);
         bn_scope_reader_emit(&r, 2000, &w);
         for (int node = 1; node < BN_SCOPE_MAX_NODES; node++)
-            assert_int_equal(r.follow->ns[BN_FOLLOW_WAITED][node] + r.follow->ns[BN_FOLLOW_ASLEEP][node], 0);
+            assert_int_equal(r.follow->ns[node][BN_FOLLOW_WAITED] + r.follow->ns[node][BN_FOLLOW_ASLEEP], 0);
         assert_int_equal(place.node, WAIT_NODE);
         assert_int_equal(sample.node, WAIT_NODE);
         assert_false(sample.flags & BN_RAW_SAMPLE_IDLE);
