@@ -41,37 +41,31 @@ static int by_time(const void *a, const void *b)
     return (int)y->begins - (int)x->begins; /* begins first: never fewer than none */
 }
 
+static void look_ahead(struct bn_scope_follow *f)
+{
+    f->change_ns = f->next < f->n ? f->points[f->next].t_ns : UINT64_MAX;
+}
+
 void bn_scope_follow_sort(struct bn_scope_follow *f)
 {
-    for (size_t i = 1; i < f->n; i++)
-        if (by_time(&f->points[i - 1], &f->points[i]) > 0) { /* one worker's come in order */
-            qsort(f->points, f->n, sizeof *f->points, by_time);
-            return;
-        }
+    size_t i = 1;
+
+    while (i < f->n && by_time(&f->points[i - 1], &f->points[i]) <= 0)
+        i++;
+    if (i < f->n) /* one worker's come in order */
+        qsort(f->points, f->n, sizeof *f->points, by_time);
+    look_ahead(f);
 }
 
-static void spend(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
+void bn_scope_follow_changes(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
 {
-    uint64_t dt_ns = until_ns - f->at_ns;
-
-    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
-        if (f->active[kind]) /* mostly none: a million times a second */
-            f->ns[node][kind] += f->active[kind] * dt_ns;
-    f->at_ns = until_ns;
-}
-
-void bn_scope_follow_main(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
-{
-    until_ns = until_ns < f->to_ns ? until_ns : f->to_ns;
-    node = node < BN_SCOPE_MAX_NODES ? node : 0;
-    for (; f->next < f->n && f->points[f->next].t_ns < until_ns; f->next++) {
-        const struct bn_follow_point *p = &f->points[f->next];
-        if (p->t_ns > f->at_ns)
-            spend(f, p->t_ns, node);
+    while (f->next < f->n && f->points[f->next].t_ns < until_ns) {
+        const struct bn_follow_point *p = &f->points[f->next++];
+        bn_scope_follow_main(f, p->t_ns, node);
         f->active[p->kind] += p->begins ? 1 : (uint64_t)-1;
+        look_ahead(f);
     }
-    if (until_ns > f->at_ns)
-        spend(f, until_ns, node);
+    bn_scope_follow_main(f, until_ns, node);
 }
 
 void bn_scope_follow_free(struct bn_scope_follow *f)

@@ -13,6 +13,7 @@ struct bn_scope_follow {
     struct bn_follow_point *points; /* begins and ends of intervals, since the last bn_scope_follow_begin */
     size_t n, cap, next;
     uint64_t from_ns, to_ns, at_ns;
+    uint64_t change_ns; /* of the next point; UINT64_MAX = there is none */
     uint64_t active[BN_FOLLOW_KINDS];
     /* Result: time of all workers together while the main thread was in the node. */
     uint64_t ns[BN_SCOPE_MAX_NODES][BN_FOLLOW_KINDS];
@@ -28,9 +29,24 @@ void bn_scope_follow_add(struct bn_scope_follow *f, enum bn_follow_kind kind, ui
 /* All intervals of the round are there. */
 void bn_scope_follow_sort(struct bn_scope_follow *f);
 
-/* The main thread was in `node` from the last such time to until_ns; times that do not lie within the round
- * are cut. */
-void bn_scope_follow_main(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node);
+/* The part of bn_scope_follow_main in which workers begin or end to wait. */
+void bn_scope_follow_changes(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node);
+
+/* The main thread was in `node` (below BN_SCOPE_MAX_NODES) from the last such time to until_ns; times that do
+ * not lie within the round are cut. Called a million times a second. */
+static inline void bn_scope_follow_main(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
+{
+    if (until_ns > f->change_ns || until_ns > f->to_ns) {
+        bn_scope_follow_changes(f, until_ns < f->to_ns ? until_ns : f->to_ns, node);
+        return;
+    }
+    if (until_ns <= f->at_ns)
+        return;
+    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
+        if (f->active[kind])
+            f->ns[node][kind] += f->active[kind] * (until_ns - f->at_ns);
+    f->at_ns = until_ns;
+}
 
 void bn_scope_follow_free(struct bn_scope_follow *f);
 

@@ -282,7 +282,7 @@ static bool is_idle(const struct bn_scope_reader *r, const struct bn_scope_held 
 /* Where the thread is that idle workers follow; 0 = not known. */
 static uint32_t main_node(const struct bn_scope_held *h)
 {
-    return h->have_current && !h->n_gaps ? h->current.node : 0;
+    return h->have_current && !h->n_gaps && h->current.node < BN_SCOPE_MAX_NODES ? h->current.node : 0;
 }
 
 /* Walk a thread's events up to the horizon where they lie; r->kept gets those that matter, in order. A
