@@ -191,38 +191,45 @@ struct rows {
     unsigned n_folded;
 };
 
-static bool is_empty(const struct bn_stage_node *s, const struct bn_sampled *samples)
+static bool is_left_out(struct rows *rows, const struct bn_stage_node *s, const struct bn_sampled *samples)
 {
-    return s->calls == 0 && samples->n == 0 &&
-           s->total_ns + s->worker_ns + s->asleep_ns + s->preempted_ns == 0;
-}
-
-static bool fold(struct rows *rows, const struct bn_stage_node *s, const struct bn_sampled *samples)
-{
-    if (s->calls || samples->n || strcmp(s->name, "wait") != 0 || (double)s->worker_ns >= rows->fold_below_ns)
+    if (s->calls || samples->n)
+        return false;
+    if (s->total_ns + s->worker_ns + s->asleep_ns + s->preempted_ns == 0)
+        return true;
+    if (strcmp(s->name, "wait") != 0 || (double)s->worker_ns >= rows->fold_below_ns)
         return false;
     rows->n_folded++;
     rows->folded_ns += (double)s->worker_ns;
     return true;
 }
 
-/* Rows in the order of the tree: what was found first comes first, below what it is in. */
-static void put_below(FILE *f, const struct bn_profile *p, uint32_t parent, struct rows *rows, unsigned depth)
+/* Every stage in the order of the tree, what was found first first and right below what it is in; the caller
+ * frees. A stage's parent comes before it. */
+static uint32_t *tree_order(const struct bn_profile *p)
 {
-    for (uint32_t i = parent + 1; i < p->n_stages && depth < BN_PROFILE_MAX_DEPTH; i++) {
-        const struct bn_stage_node *s = &p->stages[i];
-        if (s->parent != parent)
-            continue;
-        if (!is_empty(s, &rows->by_stage[i]) && !fold(rows, s, &rows->by_stage[i]))
-            put_row(f, p, i, &rows->all, &rows->by_stage[i]);
-        put_below(f, p, i, rows, depth + 1);
+    uint32_t *size = bn_xcalloc(p->n_stages, sizeof *size), *at = bn_xcalloc(p->n_stages, sizeof *at);
+    uint32_t *order = bn_xcalloc(p->n_stages, sizeof *order);
+
+    for (uint32_t i = (uint32_t)p->n_stages - 1; i > 0; i--)
+        size[p->stages[i].parent] += ++size[i];
+    for (uint32_t i = 1; i < p->n_stages; i++) { /* at: where a stage's next child goes */
+        uint32_t parent = p->stages[i].parent;
+        uint32_t own = at[parent] + 1;
+        at[parent] += size[i];
+        at[i] = own;
+        order[own] = i;
     }
+    free(size);
+    free(at);
+    return order;
 }
 
 void bn_report_stages(FILE *f, const struct bn_profile *p)
 {
     static const double FOLD_SHARE = 0.01;
     struct rows rows = {.all = bn_profile_sampled(p, 0)};
+    uint32_t *order;
 
     if (p->n_stages <= 1)
         return;
@@ -230,12 +237,16 @@ void bn_report_stages(FILE *f, const struct bn_profile *p)
     rows.by_stage = weigh_stages(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
         rows.fold_below_ns += FOLD_SHARE * (double)(p->stages[i].self_ns + p->stages[i].worker_ns);
-    put_below(f, p, 0, &rows, 0);
+    order = tree_order(p);
+    for (uint32_t i = 1; i < p->n_stages; i++)
+        if (!is_left_out(&rows, &p->stages[order[i]], &rows.by_stage[order[i]]))
+            put_row(f, p, order[i], &rows.all, &rows.by_stage[order[i]]);
     fputs("\n", f);
     if (rows.n_folded)
         fprintf(f,
                 "Left out: %u stages in which idle workers waited for less than %.1f %% of all this time, %s "
                 "together.\n\n",
                 rows.n_folded, 100 * FOLD_SHARE, bn_text_time(rows.folded_ns));
+    free(order);
     free(rows.by_stage);
 }
