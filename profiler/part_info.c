@@ -110,6 +110,9 @@ static int read_header(struct bn_profile *p, struct bn_part_info *info, const cJ
     info->has_header = true;
     p->run_id = bn_profile_str(p, text(root, "run_id"));
     p->started = bn_profile_str(p, text(root, "started"));
+    if (text(root, "started_ns") &&
+        bn_parse_u64(text(root, "started_ns"), 0, UINT64_MAX, &p->started_ns) != 0)
+        p->started_ns = 0;
     p->command = bn_profile_str(p, text(root, "command"));
     header_quality(p, root);
     info->frame_pointers = p->quality.call_graph && strcmp(p->quality.call_graph, "fp") == 0;

@@ -225,6 +225,7 @@ struct bn_flag {
 
 struct bn_profile {
     const char *run_id;            /* "20261121-101500-i2s" */
+    uint64_t started_ns;           /* UTC since 1970, 0 = unknown: see run_start.h */
     const char *started;           /* local time, "2026-11-21 10:15:00 +0000" */
     const char *command;           /* as typed after --, shell-quoted */
     const char *config_key;        /* model hash, format, threads, phase sizes, command; equal = comparable */

@@ -7,6 +7,7 @@
 
 #define STRUCT bn_profile
 static const struct bn_field head[] = {
+    {FIELD(U64, started_ns)}, /* first: run_start.c looks for it there */
     {FIELD(STRING, run_id)},
     {FIELD(STRING, started)},
     {FIELD(STRING, command)},

@@ -374,6 +374,7 @@ static void write_header(struct recording *rec)
     const struct bn_recorder_options *o = rec->o;
     struct bn_recorder_head head = {.run_id = o->run_id,
                                     .started = o->started,
+                                    .started_ns = o->started_ns,
                                     .command = o->command,
                                     .engine = o->engine,
                                     .pid = o->attach_pid ? o->attach_pid : rec->launch.pid,

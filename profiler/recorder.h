@@ -26,6 +26,7 @@ struct bn_recorder_options {
     const char *part_path; /* created; must not exist */
     const char *run_id;
     const char *started; /* local time */
+    uint64_t started_ns; /* UTC since 1970 */
     const char *command; /* as shown to people: shell-quoted */
 
     void *ctx;

@@ -50,6 +50,7 @@ char *bn_recorder_header(const struct bn_recorder_head *head, cJSON *facts)
     cJSON_AddNumberToObject(root, "version", 2);
     cJSON_AddStringToObject(root, "run_id", head->run_id);
     cJSON_AddStringToObject(root, "started", head->started);
+    add_u64_text(root, "started_ns", head->started_ns);
     add_u64_text(root, "t0_ns", head->t0_ns);
     cJSON_AddStringToObject(root, "command", head->command);
     cJSON_AddBoolToObject(root, "engine", head->engine);

@@ -9,7 +9,7 @@
 
 struct bn_recorder_head {
     const char *run_id, *started, *command;
-    uint64_t t0_ns;
+    uint64_t t0_ns, started_ns;
     bool engine, frame_pointers;
     int32_t pid;
     const struct bn_perf *sampler;

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "profiler/run_start.h"
+
 const char *bn_runs_base(const char *option)
 {
     const char *env = getenv("BNPROF_DIR");
@@ -127,26 +129,64 @@ static long number_of(const char *id)
     const char *dash = strrchr(id, '-');
     uint64_t n;
 
-    return dash > id + 15 && bn_parse_u64(dash + 1, 2, 1000000, &n) == 0 ? (long)n : 1;
+    return dash && dash > id + 15 && bn_parse_u64(dash + 1, 2, 1000000, &n) == 0 ? (long)n : 1;
 }
 
-int bn_runs_compare(const char *a, const char *b)
+int bn_runs_compare(const struct bn_run_entry *a, const struct bn_run_entry *b)
 {
-    enum { STAMP = 15 }; /* YYYYMMDD-HHMMSS */
-    int order = strncmp(a, b, STAMP);
+    int order = (a->started_ns > b->started_ns) - (a->started_ns < b->started_ns);
 
-    if (order == 0 && bn_runs_is_id(a) && bn_runs_is_id(b)) {
-        long i = number_of(a), k = number_of(b);
+    if (order == 0) {
+        long i = number_of(a->id), k = number_of(b->id);
         order = (i > k) - (i < k);
     }
-    return order ? order : strcmp(a, b);
+    if (order == 0)
+        order = (a->changed_ns > b->changed_ns) - (a->changed_ns < b->changed_ns);
+    return order ? order : strcmp(a->id, b->id);
 }
 
 static int newest_first(const void *a, const void *b)
 {
-    const struct bn_run_entry *x = a, *y = b;
+    return bn_runs_compare(b, a);
+}
 
-    return bn_runs_compare(y->id, x->id);
+char *bn_runs_latest(const char *base)
+{
+    char *link = bn_xasprintf("%s/latest", base), target[256], *dir;
+    ssize_t n = readlink(link, target, sizeof target - 1);
+    bool finished = false;
+
+    free(link);
+    if (n <= 0)
+        return NULL;
+    target[n] = '\0';
+    while (n > 1 && target[n - 1] == '/')
+        target[--n] = '\0';
+    if (!strchr(target, '/') && bn_runs_is_id(target)) {
+        dir = bn_xasprintf("%s/%s", base, target);
+        finished = exists(dir, "profile.json");
+        free(dir);
+    }
+    return finished ? bn_xstrdup(target) : NULL;
+}
+
+/* The link was set by whoever finished last. Clocks are set back, and recordings overlap: the run that it
+ * names is the newest of the finished ones all the same. */
+static void put_latest_first(struct bn_run_list *list, const char *base)
+{
+    char *latest = bn_runs_latest(base);
+    size_t at = 0, first = 0;
+
+    while (latest && at < list->n && strcmp(list->entries[at].id, latest) != 0)
+        at++;
+    while (first < list->n && list->entries[first].partial)
+        first++;
+    if (latest && at < list->n && first < at) {
+        struct bn_run_entry entry = list->entries[at];
+        memmove(list->entries + first + 1, list->entries + first, (at - first) * sizeof entry);
+        list->entries[first] = entry;
+    }
+    free(latest);
 }
 
 /* A recorder holds a lock on profile.part while it writes. */
@@ -160,6 +200,16 @@ static bool is_locked(const char *dir)
         close(fd);
     free(part);
     return locked;
+}
+
+static int64_t changed_ns(const char *dir, const char *name)
+{
+    char *path = bn_xasprintf("%s/%s", dir, name);
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+
+    free(path);
+    return there ? (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec : 0;
 }
 
 int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err)
@@ -178,13 +228,18 @@ int bn_runs_list(struct bn_run_list *list, const char *base, struct bn_err *err)
         if (whole || part) {
             bn_grow(&list->entries, &list->capacity, list->n + 1, sizeof *list->entries);
             list->entries[list->n++] =
-                (struct bn_run_entry){bn_xstrdup(entry->d_name), !whole, !whole && is_locked(dir)};
+                (struct bn_run_entry){.id = bn_xstrdup(entry->d_name),
+                                      .started_ns = bn_run_start_read(dir, entry->d_name),
+                                      .changed_ns = changed_ns(dir, whole ? "profile.json" : "profile.part"),
+                                      .partial = !whole,
+                                      .recording = !whole && is_locked(dir)};
         }
         free(dir);
     }
     closedir(d);
     if (list->n)
         qsort(list->entries, list->n, sizeof *list->entries, newest_first);
+    put_latest_first(list, base);
     return 0;
 }
 

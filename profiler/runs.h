@@ -18,15 +18,20 @@ int bn_runs_create_dir(const char *base, const char *format, time_t when, char *
 
 /* Point base/latest, a relative link, at the run; replaced in one step. */
 int bn_runs_set_latest(const char *base, const char *run_id, struct bn_err *err);
+/* The run that base/latest names, NULL = none: the link is missing, or names no finished run there. The
+ * caller frees. */
+char *bn_runs_latest(const char *base);
 
 struct bn_run_entry {
     char *id;
-    bool partial;   /* has profile.part, but no profile.json */
-    bool recording; /* partial, and its recorder is still at work */
+    uint64_t started_ns; /* UTC since 1970, see run_start.h; 0 = unknown */
+    int64_t changed_ns;  /* of its record, by the file system; 0 = unknown */
+    bool partial;        /* has profile.part, but no profile.json */
+    bool recording;      /* partial, and its recorder is still at work */
 };
 
 struct bn_run_list {
-    struct bn_run_entry *entries; /* newest first: by date and time, then by number */
+    struct bn_run_entry *entries; /* newest first; of the finished ones, base/latest names the newest */
     size_t n, capacity;
 };
 
@@ -36,14 +41,14 @@ void bn_run_list_free(struct bn_run_list *list);
 
 /* Is it made like a run id, <YYYYMMDD-HHMMSS>-…? */
 bool bn_runs_is_id(const char *name);
-/* Order of two run ids by date and time, then by number ("-10" after "-9"), then by name: below 0 when a is
- * the older. */
-int bn_runs_compare(const char *a, const char *b);
+/* Order of two runs by their start; where that is known to the second only, then by number ("-10" after
+ * "-9"), by change and by name: below 0 when a is the older. */
+int bn_runs_compare(const struct bn_run_entry *a, const struct bn_run_entry *b);
 
 /* The folder of the run that `spec` names: a folder, a profile file, latest (NULL), latest~N, or a run id;
- * latest leaves out runs that are still being recorded. *dir is the caller's to free. When spec is a profile
- * file that is no "profile.json" in a folder of its own, *file is that file, else NULL. -1: what was asked
- * for, and what there is. */
+ * latest is the first of bn_runs_list that is not still being recorded. *dir is the caller's to free. When
+ * spec is a profile file that is no "profile.json" in a folder of its own, *file is that file, else NULL. -1:
+ * what was asked for, and what there is. */
 int bn_runs_resolve(const char *base, const char *spec, char **dir, char **file, struct bn_err *err);
 
 #endif

@@ -27,6 +27,7 @@ struct job {
     const char *base;
     bool made_base; /* the data folder is ours, and goes again if nothing stays in it */
     time_t when;
+    uint64_t started_ns; /* the same, UTC since 1970 */
     char *run_dir, *run_id;
 };
 
@@ -95,7 +96,10 @@ static int make_folder(struct job *job, struct bn_err *err)
 
     job->base = bn_runs_base(job->options.dir);
     job->made_base = access(job->base, F_OK) != 0;
-    job->when = time(NULL);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    job->when = now.tv_sec;
+    job->started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     int status = bn_runs_create_dir(job->base, format, job->when, &job->run_dir, &job->run_id, err);
     free(format);
     return status;
@@ -284,6 +288,7 @@ static int record(struct job *job, struct bn_err *err)
         .part_path = part,
         .run_id = job->run_id,
         .started = started,
+        .started_ns = job->started_ns,
         .command = text,
         .ctx = job,
         .note = note,

@@ -12,6 +12,7 @@
 
 #include "hotspots/flags.h"
 #include "profiler/join.h"
+#include "profiler/run_start.h"
 #include "profiler/runs.h"
 
 struct place {
@@ -45,14 +46,19 @@ static void free_place(struct place *at)
 /* The run that `latest` names is newer. */
 static bool latest_is_newer(const struct place *at)
 {
-    char *link = bn_xasprintf("%s/latest", at->base), target[256];
-    ssize_t n = readlink(link, target, sizeof target - 1);
+    char *latest = bn_runs_latest(at->base);
+    bool newer = false;
 
-    free(link);
-    if (n <= 0)
-        return false;
-    target[n] = '\0';
-    return bn_runs_compare(basename(target), at->run_id) > 0;
+    if (latest) {
+        char *dir = bn_xasprintf("%s/%s", at->base, latest);
+        struct bn_run_entry own = {.id = at->run_id,
+                                   .started_ns = bn_run_start_read(at->run_dir, at->run_id)},
+                            other = {.id = latest, .started_ns = bn_run_start_read(dir, latest)};
+        newer = bn_runs_compare(&other, &own) > 0;
+        free(dir);
+    }
+    free(latest);
+    return newer;
 }
 
 /* Percent on a terminal; -1 = nothing shown. */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "profiler/run_start.h"
 #include "profiler/runs.h"
 #include "tools/finish.h"
 
@@ -97,7 +98,7 @@ static void place_of(const struct bn_profile *current, const char *run_dir, char
         *id = bn_xstrdup(slash + 1);
     } else {
         *base = bn_xstrdup(bn_runs_base(NULL));
-        *id = bn_xstrdup(current->run_id ? current->run_id : "~"); /* "~" sorts behind every id */
+        *id = bn_xstrdup(current->run_id ? current->run_id : "~");
     }
     free(whole);
 }
@@ -119,6 +120,22 @@ static int matches(const struct bn_profile *current, const char *dir, struct bn_
     return current->config_key && p->config_key && strcmp(current->config_key, p->config_key) == 0;
 }
 
+/* What follows the run in the list; a record that is not in it goes by its start. */
+static size_t first_older(const struct bn_run_list *list, const char *id, const struct bn_profile *current)
+{
+    uint64_t ns = bn_run_start_of(current, id);
+    const struct bn_run_entry own = {.id = (char *)id, .started_ns = ns ? ns : UINT64_MAX};
+    size_t i = 0;
+
+    while (i < list->n && strcmp(list->entries[i].id, id) != 0)
+        i++;
+    if (i < list->n)
+        return i + 1;
+    for (i = 0; i < list->n && bn_runs_compare(&list->entries[i], &own) >= 0;)
+        i++;
+    return i;
+}
+
 int bn_tool_load_previous(const struct bn_profile *current, const char *run_dir, struct bn_profile *p,
                           char **previous_dir, struct bn_err *err)
 {
@@ -131,9 +148,10 @@ int bn_tool_load_previous(const struct bn_profile *current, const char *run_dir,
     place_of(current, run_dir, &base, &id);
     if (bn_runs_list(&list, base, err) != 0)
         found = -1;
-    for (size_t i = 0; i < list.n && found == 0; i++) {
+    size_t first = first_older(&list, id, current);
+    for (size_t i = first; i < list.n && found == 0; i++) {
         const struct bn_run_entry *entry = &list.entries[i];
-        if (entry->recording || bn_runs_compare(entry->id, id) >= 0)
+        if (entry->recording)
             continue;
         char *dir = bn_xasprintf("%s/%s", base, entry->id);
         struct bn_err why;

@@ -37,7 +37,7 @@ static int leave_folder(void **state)
 }
 
 /* A run folder with a record in it. */
-static void make_run(const char *id, const char *key)
+static void make_run_at(const char *id, const char *key, uint64_t started_ns, const char *started)
 {
     struct bn_profile p;
     struct bn_err err;
@@ -48,10 +48,17 @@ static void make_run(const char *id, const char *key)
     bn_profile_init(&p);
     p.run_id = bn_profile_str(&p, id);
     p.config_key = bn_profile_str(&p, key);
+    p.started_ns = started_ns;
+    p.started = bn_profile_str(&p, started);
     assert_int_equal(bn_profile_save(&p, json, &err), 0);
     bn_profile_free(&p);
     free(dir);
     free(json);
+}
+
+static void make_run(const char *id, const char *key)
+{
+    make_run_at(id, key, 0, NULL);
 }
 
 static void make_file(const char *path)
@@ -99,15 +106,26 @@ static void test_create(void **state)
     assert_null(dir);
 }
 
+static int order(char *a, uint64_t a_ns, int64_t a_changed, char *b, uint64_t b_ns, int64_t b_changed)
+{
+    struct bn_run_entry x = {.id = a, .started_ns = a_ns, .changed_ns = a_changed},
+                        y = {.id = b, .started_ns = b_ns, .changed_ns = b_changed};
+
+    assert_int_equal(bn_runs_compare(&x, &y), -bn_runs_compare(&y, &x));
+    return bn_runs_compare(&x, &y);
+}
+
 static void test_order(void **state)
 {
     (void)state;
-    assert_true(bn_runs_compare("20261121-101500-i2s", "20261121-101501-i2s") < 0);
-    assert_true(bn_runs_compare("20261121-101500-i2s-9", "20261121-101500-i2s-10") < 0);
-    assert_true(bn_runs_compare("20261121-101500-i2s", "20261121-101500-i2s-2") < 0);
-    assert_true(bn_runs_compare("20261121-101500-z", "20261121-101500-a-2") < 0);
-    assert_int_equal(bn_runs_compare("20261121-101500-i2s", "20261121-101500-i2s"), 0);
-    assert_true(bn_runs_compare("~", "20991231-235959-x") > 0);
+    assert_true(order("20261121-101500-zz", 1, 9, "20261121-101500-aa", 2, 8) < 0);
+    assert_true(order("20261121-154500-i2s", 1, 9, "20261121-101500-i2s", 2, 8) < 0); /* another time zone */
+    assert_true(order("20261121-101500-i2s-9", 5, 9, "20261121-101500-i2s-10", 5, 8) < 0);
+    assert_true(order("20261121-101500-i2s", 5, 9, "20261121-101500-i2s-2", 5, 8) < 0);
+    assert_true(order("20261121-101500-z", 5, 8, "20261121-101500-a", 5, 9) < 0);
+    assert_true(order("20261121-101500-a", 5, 8, "20261121-101500-z", 5, 8) < 0);
+    assert_int_equal(order("20261121-101500-i2s", 5, 8, "20261121-101500-i2s", 5, 8), 0);
+    assert_true(order("~", UINT64_MAX, 0, "20991231-235959-x", 7, 0) > 0);
     assert_true(bn_runs_is_id("20261121-101500-i2s"));
     assert_false(bn_runs_is_id("20261121-101500-"));
     assert_false(bn_runs_is_id("latest"));
@@ -226,12 +244,88 @@ static void test_previous(void **state)
     bn_profile_free(&p);
 }
 
+/* The order in which bnprof list shows the runs. */
+static void expect_list(const char *const *want, size_t n)
+{
+    struct bn_run_list list;
+    struct bn_err err;
+
+    assert_int_equal(bn_runs_list(&list, "bnprof.data", &err), 0);
+    assert_int_equal(list.n, n);
+    for (size_t i = 0; i < n; i++) {
+        char *spec = bn_xasprintf("latest~%zu", i), *dir = bn_xasprintf("bnprof.data/%s", want[i]);
+        assert_string_equal(list.entries[i].id, want[i]);
+        expect_run(spec, dir);
+        free(spec);
+        free(dir);
+    }
+    bn_run_list_free(&list);
+}
+
+#define EXPECT_LIST(...)                                                                                     \
+    expect_list((const char *const[]){__VA_ARGS__},                                                          \
+                sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+/* Names are local time: an hour that comes twice, a journey, two runs in a second. What counts is the time.
+ */
+static void test_names_are_no_order(void **state)
+{
+    const uint64_t t = 1795255200000000000u; /* 2026-11-21 10:00:00 UTC */
+    (void)state;
+
+    make_run_at("20261121-153000-india", "a", t, "2026-11-21 15:30:00 +0530");
+    make_run_at("20261121-100001-zz", "a", t + 1000000000, "2026-11-21 10:00:01 +0000");
+    make_run_at("20261121-100001-aa", "a", t + 1300000000, "2026-11-21 10:00:01 +0000");
+    make_run_at("20261121-105959-old", "a", 0, "2026-11-21 10:59:59 +0100"); /* as older ones wrote it */
+    make_run("20261121-095900-nothing", "a");
+    EXPECT_LIST("20261121-100001-aa", "20261121-100001-zz", "20261121-153000-india", "20261121-105959-old",
+                "20261121-095900-nothing");
+    expect_previous("latest", "20261121-100001-zz");
+    expect_previous("20261121-100001-zz", "20261121-153000-india");
+    setenv("TZ", "Asia/Kolkata", 1);
+    EXPECT_LIST("20261121-100001-aa", "20261121-100001-zz", "20261121-153000-india", "20261121-105959-old",
+                "20261121-095900-nothing");
+    setenv("TZ", "UTC", 1);
+}
+
+/* A clock that was set back, recordings that overlap: the link names the one that was finished last. */
+static void test_link_is_latest(void **state)
+{
+    struct bn_err err;
+    (void)state;
+
+    make_run_at("20261121-100000-a", "k", 1000, NULL);
+    make_run_at("20261121-100001-b", "k", 2000, NULL);
+    make_run_at("20261121-100002-c", "k", 3000, NULL);
+    EXPECT_LIST("20261121-100002-c", "20261121-100001-b", "20261121-100000-a");
+    assert_int_equal(bn_runs_set_latest("bnprof.data", "20261121-100000-a", &err), 0);
+    EXPECT_LIST("20261121-100000-a", "20261121-100002-c", "20261121-100001-b");
+    expect_previous("latest", "20261121-100002-c");
+    mkdir("bnprof.data/20261121-100003-cut", 0777);
+    make_file("bnprof.data/20261121-100003-cut/profile.part");
+    EXPECT_LIST("20261121-100003-cut", "20261121-100000-a", "20261121-100002-c", "20261121-100001-b");
+    /* A link that leads nowhere, out of the folder or to no finished run is none. */
+    static const char *const bad[] = {"20261121-100009-gone", "../20261121-100000-a", "20261121-100003-cut",
+                                      "."};
+    for (size_t i = 0; i < BN_COUNT(bad); i++) {
+        assert_int_equal(bn_runs_set_latest("bnprof.data", bad[i], &err), 0);
+        assert_null(bn_runs_latest("bnprof.data"));
+        EXPECT_LIST("20261121-100003-cut", "20261121-100002-c", "20261121-100001-b", "20261121-100000-a");
+    }
+}
+
 int main(void)
 {
 #define EACH(f) cmocka_unit_test_setup_teardown(f, enter_folder, leave_folder)
     const struct CMUnitTest tests[] = {
-        EACH(test_base),    EACH(test_create),   EACH(test_order),
-        EACH(test_resolve), EACH(test_previous), EACH(test_recording_is_left_alone),
+        EACH(test_base),
+        EACH(test_create),
+        EACH(test_order),
+        EACH(test_resolve),
+        EACH(test_previous),
+        EACH(test_recording_is_left_alone),
+        EACH(test_names_are_no_order),
+        EACH(test_link_is_latest),
     };
     return cmocka_run_group_tests_name("runs", tests, NULL, NULL);
 }
