@@ -46,8 +46,18 @@ void bn_flag_few_samples(struct bn_profile *p, struct bn_flag *flag)
 
 void bn_flag_lost_samples(struct bn_profile *p, struct bn_flag *flag)
 {
-    uint64_t lost = p->quality.n_lost, n = p->quality.n_samples;
-    double value = percent(lost, lost + n);
+    uint64_t lost = p->quality.n_lost, n = p->quality.n_samples, damaged = p->quality.damaged_bytes;
+    uint64_t destroyed = damaged / BN_PROFILE_RAW_SAMPLE_BYTES; /* at most */
+    double value = percent(lost + destroyed, lost + destroyed + n);
+
+    if (damaged) {
+        bn_flag_decide(p, flag, value > flag->threshold, value,
+                       "the disk or whatever the file went through changed it: record again",
+                       "%" PRIu64 " records lost, and up to %" PRIu64 " in the %" PRIu64
+                       " bytes of the recording that fail their checksum, beside %" PRIu64 " delivered",
+                       lost, destroyed, damaged, n);
+        return;
+    }
 
     bn_flag_decide(
         p, flag, value > flag->threshold, value,

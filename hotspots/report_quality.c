@@ -171,5 +171,15 @@ void bn_report_quality(FILE *f, const struct bn_profile *p, bool md)
     line(f, md, "Permissions", q->ladder ? q->ladder : "unknown");
     if (q->partial)
         line(f, md, "Partial", "the recording was cut off; what had been written is shown");
+    if (q->damaged_bytes) {
+        b = (struct bn_buf){0};
+        bn_buf_printf(&b,
+                      "%" PRIu64
+                      " bytes of the recording fail their checksum and were ignored: up to %" PRIu64
+                      " samples are missing, and callers marked [lost]",
+                      q->damaged_bytes, q->damaged_bytes / BN_PROFILE_RAW_SAMPLE_BYTES);
+        line(f, md, "Damaged", b.p);
+        bn_buf_free(&b);
+    }
     fputc('\n', f);
 }

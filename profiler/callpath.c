@@ -48,6 +48,42 @@ void bn_callpath_set_vdso(struct bn_callpath *c, const void *bytes, size_t n)
         c->vdso = bn_image_from_bytes("[vdso]", bytes, n);
 }
 
+void bn_callpath_lose(struct bn_callpath *c, uint64_t bytes)
+{
+    c->lost = true;
+    c->lost_bytes += bytes;
+}
+
+/* Can n entries of that size have stood in what was lost? */
+static bool were_lost(struct bn_callpath *c, uint64_t n, size_t entry_bytes)
+{
+    if (n > c->lost_bytes / entry_bytes)
+        return false;
+    c->lost_bytes -= n * entry_bytes;
+    return true;
+}
+
+/* Up to, but without, number `index`. */
+static int fill_files(struct bn_callpath *c, uint32_t index)
+{
+    if (index < c->n_files || !were_lost(c, index - c->n_files, sizeof(struct bn_raw_file)))
+        return -1;
+    bn_grow(&c->files, &c->cap_files, index, sizeof *c->files);
+    while (c->n_files < index)
+        c->files[c->n_files++] = (struct bn_callpath_file){.path = bn_xstrdup("[lost]")};
+    return 0;
+}
+
+static int fill_stacks(struct bn_callpath *c, uint32_t first)
+{
+    if (first < c->n_table || !were_lost(c, first - c->n_table, sizeof *c->table))
+        return -1;
+    bn_grow(&c->table, &c->cap_table, first, sizeof *c->table);
+    while (c->n_table < first)
+        c->table[c->n_table++] = (struct bn_raw_stack){.file = BN_RAW_MARK, .address = BN_UNWIND_DAMAGED};
+    return 0;
+}
+
 int bn_callpath_add_file(struct bn_callpath *c, const uint8_t *payload, size_t n)
 {
     struct bn_raw_file head;
@@ -55,7 +91,7 @@ int bn_callpath_add_file(struct bn_callpath *c, const uint8_t *payload, size_t n
     if (n < sizeof head)
         return -1;
     memcpy(&head, payload, sizeof head);
-    if (head.index != c->n_files || head.build_id_bytes > sizeof head.build_id)
+    if (head.build_id_bytes > sizeof head.build_id || fill_files(c, head.index) != 0)
         return -1;
     bn_grow(&c->files, &c->cap_files, c->n_files + 1, sizeof *c->files);
     struct bn_callpath_file *f = &c->files[c->n_files++];
@@ -75,20 +111,23 @@ int bn_callpath_add_stacks(struct bn_callpath *c, const uint8_t *payload, size_t
     if (n_new == 0)
         return -1;
     memcpy(&head, payload, sizeof head);
-    if (head.first == 1) {
+    if (head.first == 1 || head.epoch != c->epoch) {
         bn_grow(&c->table, &c->cap_table, 1, sizeof *c->table);
         c->table[0] = (struct bn_raw_stack){.file = BN_RAW_NOWHERE};
         c->n_table = 1;
         c->n_found = 0;
+        c->epoch = head.epoch;
         bn_idmap_free(&c->by_entry);
     }
-    if (head.first != c->n_table)
+    if (fill_stacks(c, head.first) != 0)
         return -1;
     bn_grow(&c->table, &c->cap_table, c->n_table + n_new, sizeof *c->table);
     memcpy(c->table + c->n_table, payload + sizeof head, n_new * sizeof *c->table);
     for (size_t i = c->n_table; i < c->n_table + n_new; i++) {
         struct bn_raw_stack *e = &c->table[i];
         bool mark = e->file == BN_RAW_MARK;
+        if (c->lost && e->file >= (int64_t)c->n_files)
+            e->file = BN_RAW_NOWHERE;
         if (e->parent >= i || e->file < BN_RAW_MARK || e->file >= (int64_t)c->n_files ||
             (mark && (e->parent != 0 || e->address >= BN_UNWIND_END_COUNT)))
             return -1;
@@ -233,6 +272,17 @@ static struct bn_callpath_found build(struct bn_callpath *c, uint32_t stack, boo
     return found;
 }
 
+/* Not remembered: the entry may still come. */
+static struct bn_callpath_found lost_stack(struct bn_callpath *c)
+{
+    struct bn_callpath_found found = {.end = BN_UNWIND_DAMAGED, .file = BN_RAW_NOWHERE, .leaf = BN_NONE};
+
+    c->n_ids = 0;
+    add_mark(c, &found);
+    found.stack = bn_profile_add_stack(c->profile, 0, c->ids[0]);
+    return found;
+}
+
 struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread,
                                         uint64_t weight_ns)
 {
@@ -241,7 +291,9 @@ struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, b
 
     if (known)
         found = c->found[*known];
-    else if (stack < c->n_table) {
+    else if (stack != 0 && stack >= c->n_table) {
+        found = lost_stack(c);
+    } else if (stack < c->n_table) {
         found = build(c, stack, main_thread);
         bn_idmap_put(&c->by_entry, stack, main_thread, (uint32_t)c->n_found);
         bn_grow(&c->found, &c->cap_found, c->n_found + 1, sizeof *c->found);

@@ -44,6 +44,9 @@ struct bn_callpath {
 
     struct bn_raw_stack *table; /* of this stretch of the recording; [0] is the empty stack */
     size_t n_table, cap_table;
+    uint32_t epoch;
+    uint64_t lost_bytes;      /* of the recording, for which gaps in the tables may still be filled */
+    bool lost;                /* there were such */
     struct bn_idmap by_entry; /* entry and kind of thread -> found */
     struct bn_callpath_found *found;
     size_t n_found, cap_found;
@@ -68,12 +71,15 @@ void bn_callpath_end(struct bn_callpath *c);
 /* The image of the vdso, from its bytes; the first one counts. */
 void bn_callpath_set_vdso(struct bn_callpath *c, const void *bytes, size_t n);
 
+/* So many bytes of the recording are damaged here: tables may have gaps from now on. */
+void bn_callpath_lose(struct bn_callpath *c, uint64_t bytes);
+
 /* Take in a BN_RAW_FILE or BN_RAW_STACKS block, in the file's order. -1: it does not fit what came before. */
 int bn_callpath_add_file(struct bn_callpath *c, const uint8_t *payload, size_t n);
 int bn_callpath_add_stacks(struct bn_callpath *c, const uint8_t *payload, size_t n);
 
 /* The stack of one sample that stands for weight_ns: entry `stack` of the table. main_thread: of the thread
- * that began the process. An entry that is not there gives the empty stack. */
+ * that began the process. An entry that is not there gives the mark "[lost]". */
 struct bn_callpath_found bn_callpath_of(struct bn_callpath *c, uint32_t stack, bool main_thread,
                                         uint64_t weight_ns);
 

@@ -256,6 +256,7 @@ struct bn_callstack_found bn_callstack_of(struct bn_callstack *c, const struct b
         found.flags |= BN_RAW_SAMPLE_KERNEL;
         found.stack = kernel_stack(c, r, found.stack);
     }
+    found.flags |= c->table.epoch << BN_RAW_SAMPLE_EPOCH_SHIFT;
     return found;
 }
 
@@ -266,7 +267,9 @@ void bn_callstack_write(struct bn_callstack *c, struct bn_raw_writer *w)
         bn_idmap_free(&c->row_of);
     if (c->table.n < BN_CALLSTACK_MAX_ENTRIES && c->memo.n < BN_MEMO_MAX_NODES)
         return;
+    uint32_t epoch = c->table.epoch + 1;
     forget(c);
     bn_stack_table_free(&c->table);
     bn_stack_table_init(&c->table);
+    c->table.epoch = epoch;
 }

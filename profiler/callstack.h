@@ -31,7 +31,7 @@ void bn_callstack_end(struct bn_callstack *c);
 
 struct bn_callstack_found {
     uint32_t stack; /* leaf entry in the table */
-    uint32_t flags; /* BN_RAW_SAMPLE_KERNEL, _DUMP_SHORT */
+    uint32_t flags; /* BN_RAW_SAMPLE_KERNEL, _DUMP_SHORT, and the table's epoch */
 };
 struct bn_callstack_found bn_callstack_of(struct bn_callstack *c, const struct bn_process *process,
                                           const struct bn_record *sample);

@@ -14,6 +14,8 @@
 
 enum { MAX_TOKENS = 10000 };
 
+_Static_assert(sizeof(struct bn_raw_sample) == BN_PROFILE_RAW_SAMPLE_BYTES, "what reports go by");
+
 struct block {
     const uint8_t *p;
     uint32_t n;
@@ -35,6 +37,7 @@ struct join {
     uint32_t startup, shutdown; /* stages; BN_NONE = there is no such time */
     const struct bn_timeline_thread *main;
     uint64_t damaged, last_ns;
+    uint64_t lost_bytes; /* that can have told of threads */
     bool unsorted;
 };
 
@@ -74,6 +77,8 @@ static int read_header(struct join *j, struct bn_err *err)
     while (bn_raw_next(&j->reader, &block, &payload) == 1)
         if (block.kind == BN_RAW_HEADER)
             return bn_part_header(j->p, &j->info, (const char *)payload, block.payload_bytes, err);
+    if (j->reader.skipped_bytes)
+        return bn_err_set(err, "the header block fails its checksum: without it the rest cannot be read");
     return bn_err_set(err, "has no whole header block: the recording broke off at once");
 }
 
@@ -86,6 +91,8 @@ static int read_blocks(struct join *j, struct bn_err *err)
         return -1;
     bn_raw_rewind(&j->reader);
     while (bn_raw_next(&j->reader, &block, &payload) == 1) {
+        if (j->reader.gap_bytes)
+            bn_timeline_lose(&j->timeline);
         switch (block.kind) {
         case BN_RAW_SCOPES:
             add_scopes_block(j, payload, block.payload_bytes);
@@ -128,34 +135,22 @@ static uint64_t since_start(const struct join *j, uint64_t t_ns)
     return t_ns > j->info.t0_ns ? t_ns - j->info.t0_ns : 0;
 }
 
-/* ---- kernel names ---- */
-
-/* Kernel addresses mean something only in the boot that was recorded. */
-static bool same_boot(const struct join *j)
-{
-    char id[40] = "";
-    const char *recorded = bn_profile_fact(j->p, "boot_id");
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    bool read = f && fscanf(f, "%39s", id) == 1;
-
-    if (f)
-        fclose(f);
-    return read && recorded && strcmp(id, recorded) == 0;
-}
-
-static void read_kernel_names(struct join *j)
-{
-    struct bn_err why;
-
-    if (!j->p->quality.kernel_sampled)
-        return;
-    if (!same_boot(j))
-        bn_profile_add_fact(j->p, "kernel_names", "none: this is not the boot that was recorded");
-    else if (bn_kallsyms_read(&j->kallsyms, "/proc/kallsyms", &why) != 0)
-        bn_profile_add_fact(j->p, "kernel_names", why.msg);
-}
-
 /* ---- threads ---- */
+
+/* Threads up to, but without, number `index`, of which a damaged part of the recording told. */
+static bool fill_threads(struct join *j, uint32_t index)
+{
+    uint64_t n = index > j->n_threads ? index - j->n_threads : 0;
+
+    if (n > j->lost_bytes / sizeof(struct bn_raw_thread))
+        return false;
+    j->lost_bytes -= n * sizeof(struct bn_raw_thread);
+    bn_grow(&j->threads, &j->cap_threads, j->n_threads + n, sizeof *j->threads);
+    for (; n > 0; n--)
+        j->threads[j->n_threads++] = bn_profile_add_thread(
+            j->p, &(struct bn_profile_thread){.pid = j->info.pid, .name = bn_profile_str(j->p, "[lost]")});
+    return true;
+}
 
 static void add_threads(struct join *j, const uint8_t *payload, size_t n)
 {
@@ -164,7 +159,7 @@ static void add_threads(struct join *j, const uint8_t *payload, size_t n)
     for (; n >= sizeof t; n -= sizeof t, payload += sizeof t) {
         memcpy(&t, payload, sizeof t);
         t.name[sizeof t.name - 1] = '\0';
-        if (t.index > j->n_threads) {
+        if (!fill_threads(j, t.index)) {
             j->damaged++;
             continue;
         }
@@ -295,13 +290,15 @@ static void add_sample(struct join *j, const struct bn_raw_sample *raw, uint64_t
     struct bn_profile_quality *q = &j->p->quality;
     struct bn_sample s = {.t_ns = since_start(j, t_ns), .weight_ns = weight_of(j, raw)};
 
-    if (raw->thread >= j->n_threads) {
+    if (raw->thread == UINT32_MAX || !fill_threads(j, raw->thread + (raw->thread >= j->n_threads))) {
         j->damaged++;
         return;
     }
     s.thread = j->threads[raw->thread];
     const struct bn_profile_thread *t = &j->p->threads[s.thread];
-    struct bn_callpath_found found = bn_callpath_of(&j->callpath, raw->stack, t->tid == t->pid, s.weight_ns);
+    bool same_table = raw->flags >> BN_RAW_SAMPLE_EPOCH_SHIFT == (uint16_t)j->callpath.epoch;
+    struct bn_callpath_found found = bn_callpath_of(&j->callpath, same_table ? raw->stack : BN_NONE,
+                                                    t->tid == t->pid, s.weight_ns);
     s.stack = found.stack;
     s.flags = found.flags | (raw->flags & BN_RAW_SAMPLE_KERNEL ? BN_SAMPLE_KERNEL : 0);
     place_sample(j, raw, t_ns, &s);
@@ -347,6 +344,10 @@ static void read_samples(struct join *j, const struct bn_join_watch *watch)
     while (bn_raw_next(&j->reader, &block, &payload) == 1) {
         if (watch && watch->progress)
             watch->progress(watch->ctx, j->reader.pos, j->reader.map.n);
+        if (j->reader.gap_bytes) {
+            bn_callpath_lose(&j->callpath, j->reader.gap_bytes);
+            j->lost_bytes += j->reader.gap_bytes;
+        }
         switch (block.kind) {
         case BN_RAW_FILE:
             j->damaged += bn_callpath_add_file(&j->callpath, payload, block.payload_bytes) != 0;
@@ -364,6 +365,7 @@ static void read_samples(struct join *j, const struct bn_join_watch *watch)
             break;
         }
     }
+    j->p->quality.damaged_bytes = j->reader.skipped_bytes;
     if (j->unsorted)
         qsort(j->p->samples, j->p->n_samples, sizeof *j->p->samples, by_time);
 }
@@ -451,7 +453,8 @@ static void join_all(struct join *j, const struct bn_join_watch *watch)
 
     if (!j->info.has_footer)
         duration_ns = since_start(j, j->last_ns);
-    read_kernel_names(j);
+    if (j->p->quality.kernel_sampled)
+        bn_kallsyms_read_for(&j->kallsyms, j->p);
     find_edges(j, duration_ns);
     j->callpath.frame_pointers = j->info.frame_pointers;
     read_samples(j, watch);

@@ -56,6 +56,28 @@ int bn_kallsyms_read(struct bn_kallsyms *k, const char *path, struct bn_err *err
     return 0;
 }
 
+static bool same_boot(const struct bn_profile *p)
+{
+    char id[40] = "";
+    const char *recorded = bn_profile_fact(p, "boot_id");
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    bool read = f && fscanf(f, "%39s", id) == 1;
+
+    if (f)
+        fclose(f);
+    return read && recorded && strcmp(id, recorded) == 0;
+}
+
+void bn_kallsyms_read_for(struct bn_kallsyms *k, struct bn_profile *p)
+{
+    struct bn_err why;
+
+    if (!same_boot(p))
+        bn_profile_add_fact(p, "kernel_names", "none: this is not the boot that was recorded");
+    else if (bn_kallsyms_read(k, "/proc/kallsyms", &why) != 0)
+        bn_profile_add_fact(p, "kernel_names", why.msg);
+}
+
 void bn_kallsyms_free(struct bn_kallsyms *k)
 {
     free(k->items);

@@ -13,11 +13,12 @@
 #include "core/base.h"
 #include "profiler/stats.h"
 
-#define BN_PROFILE_SCHEMA    "bnprof-profile"
-#define BN_PROFILE_VERSION   2
-#define BN_PROFILE_MAX_DEPTH 16384 /* entries on the way to the root of a stack or stage */
-#define BN_UNKNOWN           NAN   /* test with isnan() */
-#define BN_NONE              UINT32_MAX
+#define BN_PROFILE_SCHEMA           "bnprof-profile"
+#define BN_PROFILE_VERSION          2
+#define BN_PROFILE_RAW_SAMPLE_BYTES 32    /* of one sample in profile.part */
+#define BN_PROFILE_MAX_DEPTH        16384 /* entries on the way to the root of a stack or stage */
+#define BN_UNKNOWN                  NAN   /* test with isnan() */
+#define BN_NONE                     UINT32_MAX
 
 enum bn_frame_kind {
     BN_FRAME_USER,
@@ -181,9 +182,10 @@ struct bn_profile_quality {
     double empty_scope_ns;            /* cost of one scope, measured */
     uint64_t scope_events, scope_events_dropped;
     uint32_t stack_dump_bytes;
-    uint64_t ring_bytes; /* per CPU */
-    bool partial;        /* recovered from an unfinished recording */
-    char grade;          /* 'A' … 'D', 0 = not yet computed */
+    uint64_t ring_bytes;    /* per CPU */
+    bool partial;           /* recovered from an unfinished recording */
+    uint64_t damaged_bytes; /* of the recording failed their checksums and were ignored */
+    char grade;             /* 'A' … 'D', 0 = not yet computed */
 };
 
 /* CPU timers count time in the kernel for the user code that called it: nothing is missing, although no

@@ -81,6 +81,7 @@ static const struct bn_field quality[] = {
     {FIELD(U64, scope_events)},     {FIELD(U64, scope_events_dropped)},
     {FIELD(U32, stack_dump_bytes)}, {FIELD(U64, ring_bytes)},
     {FIELD(BOOL, partial)},         {FIELD(CHAR, grade)},
+    {FIELD(U64, damaged_bytes)},
 };
 #undef STRUCT
 

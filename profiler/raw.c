@@ -184,42 +184,81 @@ int bn_raw_open(struct bn_raw_reader *r, const char *path, struct bn_err *err)
         bn_raw_close_reader(r);
         return bn_err_set(err, "%s: not a recording: byte 0 should read BNPART1", path);
     }
-    r->pos = sizeof magic;
+    bn_raw_rewind(r);
     return 0;
+}
+
+/* How a block at `at` is: there, or not. */
+enum whole { WHOLE, WRONG, BEYOND_END };
+
+static enum whole block_at(struct bn_raw_reader *r, size_t at, struct bn_raw_block *block)
+{
+    size_t left = r->map.n - at;
+
+    if (left < sizeof *block)
+        return BEYOND_END;
+    memcpy(block, r->map.p + at, sizeof *block);
+    left -= sizeof *block;
+    /* The padding belongs to the block: a file that ends inside it was cut off, though nothing of worth is
+     * missing. */
+    if (block->payload_bytes > left || bn_round_up(block->payload_bytes, ALIGN_BYTES) > left)
+        return BEYOND_END;
+    if (block->reserved != 0)
+        return WRONG;
+    uint32_t crc = bn_raw_crc32c(0, block, COVERED_BYTES);
+    crc = bn_raw_crc32c(crc, r->map.p + at + sizeof *block, block->payload_bytes);
+    return crc == block->crc32c ? WHOLE : WRONG;
+}
+
+/* Where the next whole block begins behind a damaged one; the file's end if none does. A file can be made so
+ * that every place looks like a long block, so the work is bounded. */
+static size_t find_block(struct bn_raw_reader *r, struct bn_raw_block *block)
+{
+    for (size_t at = r->pos + ALIGN_BYTES; at + sizeof *block <= r->map.n; at += ALIGN_BYTES) {
+        memcpy(block, r->map.p + at, sizeof *block);
+        bool likely = block->kind > 0 && block->kind < BN_RAW_KINDS && block->reserved == 0 &&
+                      block->payload_bytes <= r->map.n - at - sizeof *block;
+        if (!likely)
+            continue;
+        if (block->payload_bytes > r->search_left)
+            break;
+        r->search_left -= block->payload_bytes;
+        if (block_at(r, at, block) == WHOLE)
+            return at;
+    }
+    return r->map.n;
 }
 
 int bn_raw_next(struct bn_raw_reader *r, struct bn_raw_block *block, const uint8_t **payload)
 {
-    size_t left = r->map.n - r->pos;
-
-    if (r->damaged || left == 0)
+    if (r->pos == r->map.n || r->cut_off)
         return 0;
-    r->damaged = true; /* until shown otherwise */
-    if (left < sizeof *block)
-        return 0;
-    memcpy(block, r->map.p + r->pos, sizeof *block);
-    left -= sizeof *block;
-    /* The padding belongs to the block: a file that ends inside it was cut off, though nothing of worth is
-     * missing. */
-    if (block->payload_bytes > left || block->reserved != 0)
-        return 0;
-    size_t padded = bn_round_up(block->payload_bytes, ALIGN_BYTES);
-    const uint8_t *p = r->map.p + r->pos + sizeof *block;
-    if (padded > left)
-        return 0;
-    uint32_t crc = bn_raw_crc32c(0, block, COVERED_BYTES);
-    if (bn_raw_crc32c(crc, p, block->payload_bytes) != block->crc32c)
-        return 0;
-    r->damaged = false;
-    r->pos += sizeof *block + padded;
-    *payload = p;
+    enum whole whole = block_at(r, r->pos, block);
+    r->gap_bytes = 0;
+    if (whole != WHOLE) {
+        size_t at = find_block(r, block);
+        r->cut_off = at == r->map.n && whole == BEYOND_END;
+        if (r->cut_off)
+            return 0;
+        r->gap_bytes = at - r->pos;
+        r->skipped_bytes += r->gap_bytes;
+        r->pos = at;
+        if (at == r->map.n)
+            return 0;
+    }
+    *payload = r->map.p + r->pos + sizeof *block;
+    r->pos += sizeof *block + bn_round_up(block->payload_bytes, ALIGN_BYTES);
     return 1;
 }
 
 void bn_raw_rewind(struct bn_raw_reader *r)
 {
+    enum { SEARCH_FACTOR = 16 };
+
     r->pos = sizeof magic;
-    r->damaged = false;
+    r->cut_off = false;
+    r->skipped_bytes = r->gap_bytes = 0;
+    r->search_left = (uint64_t)r->map.n * SEARCH_FACTOR;
 }
 
 void bn_raw_close_reader(struct bn_raw_reader *r)

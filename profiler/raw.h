@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Raw records: what a sampler delivers before anything is unwound or named, and profile.part, the append-only
  * file they are spooled to while the program runs. Blocks carry a checksum, so a recording that was cut off
- * can be finished up to its last whole block.
+ * can be finished up to its last whole block, and what follows a damaged one can be found again.
  *
  * File: "BNPART1\n", then blocks: struct bn_raw_block, payload, padding to 8 bytes. */
 #ifndef PROFILER_RAW_H
@@ -25,6 +25,7 @@ enum bn_raw_kind {
     BN_RAW_OFF_CPU = 11, /* struct bn_raw_off_cpu: time that threads did not run, by scope node; the last
                             block counts */
     BN_RAW_ON_CPU = 12,  /* struct bn_raw_on_cpu: time that each thread ran; the last block counts */
+    BN_RAW_KINDS
 };
 
 struct bn_raw_block {
@@ -62,7 +63,7 @@ struct bn_raw_thread {
  * first = 1: the table begins anew, numbers in later samples mean its new entries. */
 struct bn_raw_stacks {
     uint32_t first; /* number of the first entry that follows */
-    uint32_t reserved;
+    uint32_t epoch; /* how many tables there were before this one */
 };
 
 enum {
@@ -87,6 +88,8 @@ enum bn_raw_sample_flag {
     BN_RAW_SAMPLE_IDLE = 1 << 3, /* of a worker that waits for work while the main thread is in `node` */
     BN_RAW_SAMPLE_EDGE = 1 << 2, /* within the cost of a scope of a change of stage */
 };
+/* Above them, the lower bits of the epoch of the table that `stack` is of. */
+enum { BN_RAW_SAMPLE_EPOCH_SHIFT = 16 };
 
 /* Where a sample has no scope node. */
 enum { BN_RAW_NO_SCOPES = 0xffff, BN_RAW_BEFORE_SCOPES = 0xfffe, BN_RAW_SCOPES_LOST = 0xfffd };
@@ -145,10 +148,14 @@ uint32_t bn_raw_crc32c_table(uint32_t crc, const void *bytes, size_t n);
 struct bn_raw_reader {
     struct bn_map map;
     size_t pos;
-    bool damaged; /* stopped at a block that is cut off or fails its checksum */
+    bool cut_off;           /* the file ended in the middle of a block */
+    uint64_t skipped_bytes; /* so far: what failed its checksum */
+    uint64_t gap_bytes;     /* of that, what stood right before the latest block */
+    uint64_t search_left;   /* bytes that may still be summed in search of a whole block */
 };
 int bn_raw_open(struct bn_raw_reader *r, const char *path, struct bn_err *err);
-/* 1 and the next block, 0 at the end (or at damage). Payloads are 8-byte aligned and valid until close. */
+/* 1 and the next whole block, 0 at the end. What fails its checksum is skipped up to the next block that does
+ * not. Payloads are 8-byte aligned and valid until close. */
 int bn_raw_next(struct bn_raw_reader *r, struct bn_raw_block *block, const uint8_t **payload);
 void bn_raw_rewind(struct bn_raw_reader *r);
 void bn_raw_close_reader(struct bn_raw_reader *r);

@@ -33,7 +33,7 @@ uint32_t bn_stack_table_add(struct bn_stack_table *t, uint32_t parent, int32_t f
 
 void bn_stack_table_write(struct bn_stack_table *t, struct bn_raw_writer *w)
 {
-    struct bn_raw_stacks head = {.first = (uint32_t)t->n_written};
+    struct bn_raw_stacks head = {.first = (uint32_t)t->n_written, .epoch = t->epoch};
 
     if (t->n_written == t->n)
         return;

@@ -10,6 +10,7 @@ struct bn_stack_table {
     struct bn_raw_stack *entries; /* [0] is the empty stack */
     size_t n, capacity;
     size_t n_written; /* entries that the recording holds already */
+    uint32_t epoch;   /* tables of this recording before this one; the owner's */
     struct bn_idmap by_content;
 };
 

@@ -65,6 +65,13 @@ void bn_timeline_add(struct bn_timeline *t, const struct bn_raw_scopes *head,
     s->uncertain_blocks -= s->uncertain_blocks > 0;
 }
 
+void bn_timeline_lose(struct bn_timeline *t)
+{
+    for (size_t i = 0; i < t->n_slots; i++)
+        if (t->slots[i].n)
+            t->slots[i].events[t->slots[i].n - 1].lost_after = true;
+}
+
 static int by_time(const void *a, const void *b)
 {
     const struct bn_timeline_event *x = a, *y = b;

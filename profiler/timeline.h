@@ -14,7 +14,8 @@ struct bn_timeline_event {
     uint32_t step;
     uint16_t node;
     int16_t layer;
-    bool unknown; /* events were lost around here: where the thread was cannot be told */
+    bool unknown;    /* events were lost around here: where the thread was cannot be told */
+    bool lost_after; /* a damaged part of the recording follows */
 };
 
 struct bn_timeline_thread {
@@ -37,6 +38,9 @@ void bn_timeline_free(struct bn_timeline *timeline);
 /* One scopes block: its head and n events. Blocks of a slot in the order of the file. */
 void bn_timeline_add(struct bn_timeline *timeline, const struct bn_raw_scopes *head,
                      const struct bn_scope_event *events, size_t n);
+
+/* A part of the recording is damaged here: events of any thread may be missing. */
+void bn_timeline_lose(struct bn_timeline *timeline);
 
 /* After the last block, before the first question. */
 void bn_timeline_settle(struct bn_timeline *timeline);

@@ -50,10 +50,18 @@ static size_t find_generated(const struct finder *f, const struct bn_timeline_th
 {
     size_t n = 0, capacity = 0;
     uint32_t inside = 0;
+    bool blind = false; /* in a token whose beginning was lost */
 
     for (size_t i = 0; thread && i < thread->n; i++) {
         const struct bn_timeline_event *e = &thread->events[i];
         uint32_t now = token_stage(f, e);
+        if (i > 0 && thread->events[i - 1].lost_after) {
+            blind = true;
+            inside = 0; /* nor is its end known */
+        }
+        blind = blind && now;
+        if (blind)
+            continue;
         if (now == inside) {
             if (now)
                 (*tokens)[n].step = e->step;
@@ -90,7 +98,7 @@ static int by_start(const void *a, const void *b)
 }
 
 /* Every stretch of a thread in one step; of those of a step the first is the one that began it. The end of an
- * open one is UINT64_MAX. */
+ * open one, and of one whose begin or end was lost, is UINT64_MAX. */
 static size_t find_steps(const struct finder *f, const struct bn_timeline *t, struct bn_token **tokens)
 {
     size_t n = 0, capacity = 0, kept = 0;
@@ -104,10 +112,12 @@ static size_t find_steps(const struct finder *f, const struct bn_timeline *t, st
             if (step == 0)
                 continue;
             bn_grow(tokens, &capacity, n + 1, sizeof **tokens);
-            (*tokens)[n++] = (struct bn_token){
-                .start_ns = since_start(f, thread->events[k].t_ns),
-                .end_ns = end < thread->n ? since_start(f, thread->events[end].t_ns) : UINT64_MAX,
-                .step = step};
+            bool whole = end < thread->n && !thread->events[end - 1].lost_after &&
+                         !(k > 0 && thread->events[k - 1].lost_after);
+            (*tokens)[n++] =
+                (struct bn_token){.start_ns = since_start(f, thread->events[k].t_ns),
+                                  .end_ns = whole ? since_start(f, thread->events[end].t_ns) : UINT64_MAX,
+                                  .step = step};
         }
     }
     if (n)

@@ -29,6 +29,8 @@ const char *bn_unwind_mark_name(enum bn_unwind_end end)
 {
     if (end == BN_UNWIND_COMPLETE)
         return NULL;
+    if (end == BN_UNWIND_DAMAGED)
+        return "[lost]";
     return end == BN_UNWIND_DUMP_ENDED || end == BN_UNWIND_TOO_DEEP ? "[truncated]" : mark_names[end];
 }
 

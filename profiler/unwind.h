@@ -21,7 +21,8 @@ enum { BN_UNWIND_MAX_FRAMES = 256 };
     X(NO_CFI, "code without unwind information")                                                             \
     X(BAD_CFI, "unwind information that does not fit the stack")                                             \
     X(OTHER_STACK, "a signal handler on a stack of its own")                                                 \
-    X(NO_LINK, "code without frame pointers")
+    X(NO_LINK, "code without frame pointers")                                                                \
+    X(DAMAGED, "a damaged part of the recording")
 
 #define BN_UNWIND_ENUM(id, text) BN_UNWIND_##id,
 enum bn_unwind_end { BN_UNWIND_ENDS(BN_UNWIND_ENUM) BN_UNWIND_END_COUNT };
@@ -30,8 +31,8 @@ enum bn_unwind_end { BN_UNWIND_ENDS(BN_UNWIND_ENUM) BN_UNWIND_END_COUNT };
 const char *bn_unwind_end_text(enum bn_unwind_end end);
 
 /* Name of the frame that stands at the root of a chain with this end: "[truncated]" where a larger copy of
- * the stack would have helped (or more frames), else "[unwind failed: …]" with the end's text; NULL for a
- * complete one. */
+ * the stack would have helped (or more frames), "[lost]" where its table was damaged on disk, else "[unwind
+ * failed: …]" with the end's text; NULL for a complete one. */
 const char *bn_unwind_mark_name(enum bn_unwind_end end);
 
 /* Registers by their DWARF number on x86-64 (0 = rax … 7 = rsp … 15 = r15, 16 = rip). */

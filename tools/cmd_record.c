@@ -226,6 +226,20 @@ static void print_closing(const struct job *job, const struct bn_profile *p)
     }
 }
 
+/* The disk is full, or the like: what has been recorded until then is worth its place. */
+static int fail_but_keep(const struct job *job, const struct bn_err *err)
+{
+    if (bn_tool_has_samples(job->run_dir)) {
+        fprintf(stderr,
+                "bnprof: %s; what was recorded until then is kept and can be read: bnprof hotspots %s\n",
+                err->msg, job->run_dir);
+    } else {
+        remove_folder(job);
+        fprintf(stderr, "bnprof: %s; nothing had been recorded until then\n", err->msg);
+    }
+    return BN_EXIT_FAILED;
+}
+
 /* The program has ended and profile.part is whole. */
 static int finish(const struct job *job, const struct bn_recorder_result *result)
 {
@@ -258,7 +272,7 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
     if (status == 0)
         print_closing(job, &p);
     bn_profile_free(&p);
-    return status == 0 ? result->exit_status : bn_tool_fail(&err);
+    return status == 0 ? result->exit_status : fail_but_keep(job, &err);
 }
 
 static int record(struct job *job, struct bn_err *err)
@@ -299,9 +313,9 @@ static int record(struct job *job, struct bn_err *err)
     if (status == 0)
         status = finish(job, &result);
     else {
+        status = result.ran ? fail_but_keep(job, err) : bn_tool_fail(err);
         if (!result.ran)
             remove_folder(job);
-        status = bn_tool_fail(err);
     }
     free(argv);
     free(name);

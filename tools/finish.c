@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -12,6 +14,7 @@
 
 #include "hotspots/flags.h"
 #include "profiler/join.h"
+#include "profiler/raw.h"
 #include "profiler/run_start.h"
 #include "profiler/runs.h"
 
@@ -77,8 +80,27 @@ static void show_progress(void *ctx, size_t done, size_t total)
     fprintf(stderr, "\rbnprof: unwinding and naming the samples: %d %%", percent);
 }
 
-/* With the lock held. */
-static int join_and_save(const struct place *at, struct bn_profile *p, bool always_latest, struct bn_err *err)
+/* What failed its checksum is lost; nobody shall delete what is left of it. */
+static void tell_damage(const struct place *at, const struct bn_profile *p)
+{
+    if (p->quality.damaged_bytes)
+        fprintf(stderr,
+                "bnprof: %s is damaged: %" PRIu64 " bytes fail their checksum and were ignored, all else was "
+                "read; the file is kept\n",
+                at->part, p->quality.damaged_bytes);
+}
+
+static int store(const struct place *at, const struct bn_profile *p, bool live, struct bn_err *err)
+{
+    if (bn_profile_save(p, at->json, err) != 0)
+        return -1;
+    if (p->quality.damaged_bytes == 0)
+        unlink(at->part);
+    return live || !latest_is_newer(at) ? bn_runs_set_latest(at->base, at->run_id, err) : 0;
+}
+
+/* With the lock held. live: by who recorded it, for whom a record that is not stored is a failure. */
+static int join_and_save(const struct place *at, struct bn_profile *p, bool live, struct bn_err *err)
 {
     struct progress progress = {.shown = -1};
     const struct bn_join_watch watch = {.ctx = &progress, .progress = show_progress};
@@ -91,10 +113,14 @@ static int join_and_save(const struct place *at, struct bn_profile *p, bool alwa
     p->run_id =
         bn_profile_str(p, at->run_id); /* the folder can have been renamed after the header was written */
     bn_flags_compute(p, NULL);
-    if (bn_profile_save(p, at->json, err) != 0)
-        return -1;
-    unlink(at->part);
-    return always_latest || !latest_is_newer(at) ? bn_runs_set_latest(at->base, at->run_id, err) : 0;
+    tell_damage(at, p);
+    int status = store(at, p, live, err);
+    if (status != 0 && !live) {
+        fprintf(stderr, "bnprof: %s; the finished record could not be stored and is used from memory\n",
+                err->msg);
+        status = 0;
+    }
+    return status;
 }
 
 /* 0 and *fd locked, or -1. */
@@ -114,6 +140,8 @@ static int finish(const char *run_dir, bool live, struct bn_profile *p, struct b
     struct place at = place_of(run_dir);
     int fd, status = lock_part(&at, live, &fd, err);
 
+    signal(SIGXFSZ, SIG_IGN); /* beyond ulimit -f: an error of write, not the end */
+
     if (status == 0) {
         if (!live)
             fprintf(stderr, "bnprof: %s was cut off; finishing it\n", run_dir);
@@ -132,12 +160,28 @@ int bn_finish_recording(const char *run_dir, struct bn_profile *p, struct bn_err
     return finish(run_dir, true, p, err);
 }
 
-int bn_tool_finish_partial(const char *run_dir, struct bn_err *err)
+int bn_tool_finish_partial(const char *run_dir, struct bn_profile *p, struct bn_err *err)
 {
-    struct bn_profile p;
+    bn_profile_init(p);
+    return finish(run_dir, false, p, err);
+}
 
-    bn_profile_init(&p);
-    int status = finish(run_dir, false, &p, err);
-    bn_profile_free(&p);
-    return status;
+bool bn_tool_has_samples(const char *run_dir)
+{
+    char *part = bn_xasprintf("%s/profile.part", run_dir);
+    bool header = false, samples = false;
+    struct bn_raw_reader reader;
+    struct bn_raw_block block;
+    const uint8_t *payload;
+    struct bn_err err;
+
+    if (bn_raw_open(&reader, part, &err) == 0) {
+        while (!(header && samples) && bn_raw_next(&reader, &block, &payload) == 1) {
+            header = header || block.kind == BN_RAW_HEADER;
+            samples = samples || block.kind == BN_RAW_SAMPLES;
+        }
+        bn_raw_close_reader(&reader);
+    }
+    free(part);
+    return header && samples;
 }

@@ -10,31 +10,43 @@
 #include "profiler/runs.h"
 #include "tools/finish.h"
 
-/* Finish a recording that was cut off; says so on stderr. */
-static int finish_if_partial(const char *dir, struct bn_err *err)
+/* Finish a recording that was cut off; says so on stderr. 1: *p holds it, since it could not be stored. 0:
+ * profile.json is there. *p is initialised in any case. */
+static int finish_if_partial(const char *dir, struct bn_profile *p, struct bn_err *err)
 {
     char *json = bn_xasprintf("%s/profile.json", dir), *part = bn_xasprintf("%s/profile.part", dir);
     int status = 0;
 
-    if (access(json, F_OK) != 0 && access(part, F_OK) == 0)
-        status = bn_tool_finish_partial(dir, err);
+    bn_profile_init(p);
+    if (access(json, F_OK) != 0 && access(part, F_OK) == 0) {
+        bn_profile_free(p);
+        status = bn_tool_finish_partial(dir, p, err);
+        if (status == 0)
+            status = access(json, F_OK) != 0;
+    }
     free(json);
     free(part);
     return status;
 }
 
-/* Load what stands at dir, or in `file` if the user named a file of another name. */
-static int load_at(const char *dir, const char *file, struct bn_profile *p, struct bn_err *err)
+/* What stands at dir, whole or its summary, or in `file` if the user named a file of another name. *p is a
+ * record already. */
+static int load_at(const char *dir, const char *file, bool summary, struct bn_profile *p, struct bn_err *err)
 {
     char *json = file ? bn_xstrdup(file) : bn_xasprintf("%s/profile.json", dir);
-    int status = file ? 0 : finish_if_partial(dir, err);
+    int status = 0;
 
+    bn_profile_free(p);
+    if (file)
+        bn_profile_init(p);
+    else
+        status = finish_if_partial(dir, p, err);
     if (status == 0) {
         bn_profile_free(p);
-        status = bn_profile_load(p, json, err);
+        status = summary ? bn_profile_load_summary(p, json, err) : bn_profile_load(p, json, err);
     }
     free(json);
-    return status;
+    return status < 0 ? -1 : 0;
 }
 
 /* RUN is "previous". */
@@ -69,7 +81,7 @@ int bn_tool_load_run(const char *spec, struct bn_profile *p, char **run_dir, str
     bn_profile_init(p);
     int status = bn_runs_resolve(bn_runs_base(NULL), spec, &dir, &file, err);
     if (status == 0)
-        status = load_at(dir, file, p, err);
+        status = load_at(dir, file, false, p, err);
     free(file);
     if (run_dir && status == 0)
         *run_dir = dir;
@@ -107,15 +119,7 @@ static void place_of(const struct bn_profile *current, const char *run_dir, char
 static int matches(const struct bn_profile *current, const char *dir, struct bn_profile *p,
                    struct bn_err *err)
 {
-    char *json = bn_xasprintf("%s/profile.json", dir);
-    int status = finish_if_partial(dir, err);
-
-    if (status == 0) {
-        bn_profile_free(p);
-        status = bn_profile_load_summary(p, json, err);
-    }
-    free(json);
-    if (status != 0)
+    if (load_at(dir, NULL, true, p, err) != 0)
         return -1;
     return current->config_key && p->config_key && strcmp(current->config_key, p->config_key) == 0;
 }
@@ -157,8 +161,10 @@ int bn_tool_load_previous(const struct bn_profile *current, const char *run_dir,
         struct bn_err why;
         int match = matches(current, dir, p, &why);
         older++;
-        if (match == 1)
-            found = load_at(dir, NULL, p, err) == 0 ? 1 : -1;
+        if (match == 1 && p->n_samples > 0) /* whole already, from memory */
+            found = 1;
+        else if (match == 1)
+            found = load_at(dir, NULL, false, p, err) == 0 ? 1 : -1;
         else if (explained++ < EXPLAINED && match == 0)
             explain(current, p, entry->id);
         else if (match < 0)

@@ -76,7 +76,7 @@ static size_t read_events(const char *path, struct bn_scope_event *out, size_t m
         memcpy(out + n, payload + sizeof head, count * sizeof *out);
         n += count;
     }
-    assert_false(r.damaged);
+    assert_false(r.cut_off || r.skipped_bytes);
     bn_raw_close_reader(&r);
     return n;
 }

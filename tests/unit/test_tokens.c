@@ -122,12 +122,46 @@ static void test_none(void **unused)
     expect(&r, NULL, 0);
 }
 
+/* A damaged part of the recording: the token in which it lies has no known end, or no known begin. */
+static void test_damaged(void **unused)
+{
+    struct recording r;
+
+    (void)unused;
+    open_recording(&r);
+    uint16_t generate = stage(&r, 0, "generate"), decode = stage(&r, generate, "decode"),
+             ffn = stage(&r, decode, "ffn");
+    const struct bn_scope_event before[] = {{100, decode, -1, 1}, {150, 0, -1, 1}, {200, decode, -1, 2}};
+    const struct bn_scope_event after[] = {
+        {450, ffn, -1, 4}, {480, decode, -1, 4}, {490, 0, -1, 4}, {500, decode, -1, 5}, {550, 0, -1, 5}};
+    add(&r.timeline, 7, 0, before, BN_COUNT(before));
+    bn_timeline_lose(&r.timeline);
+    add(&r.timeline, 7, 0, after, BN_COUNT(after));
+    const struct bn_token want[] = {{100, 150, 1, false}, {500, 550, 5, false}};
+    expect(&r, want, BN_COUNT(want));
+}
+
+static void test_damaged_steps(void **unused)
+{
+    struct recording r;
+
+    (void)unused;
+    open_recording(&r);
+    uint16_t work = stage(&r, 0, "work");
+    const struct bn_scope_event before[] = {{100, work, -1, 1}, {200, work, -1, 2}},
+                                after[] = {{450, work, -1, 4}, {500, work, -1, 5}, {550, work, -1, 6}};
+    add(&r.timeline, 7, 0, before, BN_COUNT(before));
+    bn_timeline_lose(&r.timeline);
+    add(&r.timeline, 7, 0, after, BN_COUNT(after));
+    const struct bn_token want[] = {{100, 200, 1, false}, {500, 550, 5, false}};
+    expect(&r, want, BN_COUNT(want));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_generated),
-        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_generated), cmocka_unit_test(test_steps),         cmocka_unit_test(test_none),
+        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_damaged_steps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
