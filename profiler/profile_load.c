@@ -345,40 +345,6 @@ static int check_header(const struct loader *l, const cJSON *root)
     return 0;
 }
 
-/* Trees: entry 0 is there and no path is deeper than readers, some of which recurse, can follow. Parents are
- * known to come first. */
-static int check_depth(const struct loader *l, const char *what, const void *first_parent, size_t item_bytes,
-                       size_t n)
-{
-    uint32_t *depth = bn_xcalloc(n, sizeof *depth);
-    int status = n > 0 ? 0 : bn_err_set(l->err, "%s: expected at least one entry", what);
-
-    for (size_t i = 1; i < n && status == 0; i++) {
-        depth[i] = depth[*(const uint32_t *)(const void *)((const char *)first_parent + i * item_bytes)] + 1;
-        if (depth[i] > BN_PROFILE_MAX_DEPTH)
-            status =
-                bn_err_set(l->err, "%s[%zu]: lies deeper than %d entries", what, i, BN_PROFILE_MAX_DEPTH);
-    }
-    free(depth);
-    return status;
-}
-
-static int check_order(const struct loader *l)
-{
-    const struct bn_profile *p = l->p;
-
-    for (size_t i = 1; i < p->n_samples; i++)
-        if (p->samples[i].t_ns < p->samples[i - 1].t_ns)
-            return bn_err_set(l->err, "samples[%zu].t_ns: earlier than the sample before", i);
-    for (size_t i = 0; i < p->n_tokens; i++) {
-        if (p->tokens[i].end_ns < p->tokens[i].start_ns)
-            return bn_err_set(l->err, "tokens[%zu].end_ns: earlier than its start", i);
-        if (i > 0 && p->tokens[i].start_ns < p->tokens[i - 1].start_ns)
-            return bn_err_set(l->err, "tokens[%zu].start_ns: earlier than the token before", i);
-    }
-    return 0;
-}
-
 static int load_all(struct loader *l, const cJSON *root, bool summary)
 {
     struct bn_profile *p = l->p;
@@ -394,12 +360,21 @@ static int load_all(struct loader *l, const cJSON *root, bool summary)
         if (load_section(l, s, root) != 0)
             return -1;
         if (s->offset == offsetof(struct bn_profile, stages) &&
-            check_depth(l, "stages", &p->stages[0].parent, sizeof *p->stages, p->n_stages) != 0)
+            bn_profile_check_depth("stages", &p->stages[0].parent, sizeof *p->stages, p->n_stages, l->err) !=
+                0)
             return -1;
     }
-    if (check_depth(l, "stacks", &p->stacks[0].parent, sizeof *p->stacks, p->n_stacks) != 0)
+    if (bn_profile_check_depth("stacks", &p->stacks[0].parent, sizeof *p->stacks, p->n_stacks, l->err) != 0)
         return -1;
-    return check_order(l);
+    return bn_profile_check(p, summary, l->err);
+}
+
+/* The first byte from `at` on that JSON does not pass over, n if there is none. */
+static size_t skip_blanks(const char *text, size_t n, size_t at)
+{
+    while (at < n && memchr(" \t\r\n", text[at], 4))
+        at++;
+    return at;
 }
 
 static int load_text(struct bn_profile *p, const char *text, size_t n, bool summary, struct bn_err *err)
@@ -409,8 +384,11 @@ static int load_text(struct bn_profile *p, const char *text, size_t n, bool summ
     int status = -1;
 
     cJSON *root = n ? cJSON_ParseWithLengthOpts(text, n, &end, false) : NULL;
+    size_t behind = root ? skip_blanks(text, n, (size_t)(end - text)) : 0;
     if (n == 0)
         bn_err_set(err, "empty, a profile was expected");
+    else if (root && behind < n)
+        bn_err_set(err, "byte %zu: %zu bytes behind the end of the profile", behind, n - behind);
     else if (!root)
         bn_err_set(err, "no JSON near byte %zu", end ? (size_t)(end - text) : 0);
     else
@@ -437,6 +415,15 @@ int bn_profile_load(struct bn_profile *p, const char *path, struct bn_err *err)
     return status;
 }
 
+static bool ends_as_saved(const struct bn_map *map)
+{
+    size_t n = map->n;
+
+    while (n > 0 && memchr(" \t\r\n", map->p[n - 1], 4))
+        n--;
+    return n > 1 && memcmp(map->p + n - 2, "]}", 2) == 0;
+}
+
 /* save writes the columns, which are nearly all of the file, behind everything else and begins them on a new
  * line; a raw newline cannot occur inside a JSON string, so what stands before that line is the head, less
  * its end. A file laid out differently is parsed whole. */
@@ -453,8 +440,11 @@ int bn_profile_load_summary(struct bn_profile *p, const char *path, struct bn_er
     bn_buf_put(&head, map.p, at ? (size_t)(at - map.p) : map.n);
     if (at)
         bn_buf_putc(&head, '}');
+    bool ends = at && ends_as_saved(&map);
     bn_map_close(&map);
-    int status = load_text(p, head.p, head.n, true, err);
+    int status = at && !ends
+                     ? bn_err_set(err, "does not end like a profile: cut off, or followed by something")
+                     : load_text(p, head.p, head.n, true, err);
     bn_buf_free(&head);
     if (status != 0) {
         bn_err_prefix(err, "%s", path);

@@ -65,6 +65,13 @@ struct bn_section {
 extern const struct bn_section bn_profile_sections[];
 extern const size_t bn_profile_n_sections;
 
+/* A tree of n entries of item_bytes each, the first one's parent at first_parent: is entry 0 there, and no
+ * path too deep? */
+int bn_profile_check_depth(const char *what, const void *first_parent, size_t item_bytes, size_t n,
+                           struct bn_err *err);
+/* After loading: is there anything that cannot be? Without samples and tokens when summary. */
+int bn_profile_check(const struct bn_profile *p, bool summary, struct bn_err *err);
+
 /* The integers that a JSON number (a double) holds exactly; larger ones are written as strings of digits. */
 #define BN_JSON_MAX_INTEGER ((uint64_t)1 << 53)
 

@@ -48,8 +48,9 @@ void bn_weigh_by_cycles(struct bn_profile *p, uint64_t cpu_ns)
 
 void bn_weigh_close(struct bn_profile *p)
 {
+    for (size_t i = 0; i < p->n_samples; i++) /* however few its cycles, it stands for something */
+        p->samples[i].weight_ns += p->samples[i].weight_ns == 0;
     struct bn_sampled all = bn_profile_sampled(p, 0);
-
     if (!bn_sampled_equal(&all))
         return;
     for (size_t i = 0; i < p->n_modules; i++)

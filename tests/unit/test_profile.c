@@ -256,6 +256,12 @@ static void test_summary(void **state)
     write_all(in_folder("b.json"), text, n / 3);
     assert_int_equal(bn_profile_load_summary(&q, in_folder("b.json"), &err), -1);
     bn_profile_free(&q);
+    char *good = read_all(in_folder("a.json"), &n);
+    write_all(in_folder("b.json"), good, n - 3); /* its head is whole */
+    assert_int_equal(bn_profile_load_summary(&q, in_folder("b.json"), &err), -1);
+    assert_non_null(strstr(err.msg, "does not end like a profile"));
+    free(good);
+    bn_profile_free(&q);
     free(text);
     bn_profile_free(&p);
 }
@@ -385,6 +391,23 @@ static void test_hostile_files(void **state)
         {"\"stages\":[", "\"stages\":[],\"x\":[", "stages: expected at least one entry"},
         {"\"threads\":[", "\"threads\":[7,", "threads[0]: expected an object"},
         {"\"strings\":[", "\"strings\":[7,", "strings[0]: expected a string"},
+        {"\"n_samples\":3,", "\"n_samples\":4,", "quality.n_samples: 4, but there are 3 samples"},
+        {"\"n_samples\":3,", "\"n_samples\":2,", "quality.n_samples: 2, but there are 3 samples"},
+        {"\"n_truncated\":0", "\"n_truncated\":4", "quality.n_truncated: 4 of 3 samples"},
+        {"\"n_unnamed\":0", "\"n_unnamed\":4", "quality.n_unnamed: 4 of 3 samples"},
+        {"\"n_joined\":0", "\"n_joined\":9", "quality.n_joined: 9 of 3 samples"},
+        {"\"n_stack_full\":0", "\"n_stack_full\":4", "quality.n_stack_full: 4 of 3 samples"},
+        {"\"n_edge\":0", "\"n_edge\":4", "quality.n_edge: 4 of 3 samples"},
+        {"\"steal_share\":null", "\"steal_share\":5.0",
+         "quality.steal_share: 5, expected a share from 0 to 1"},
+        {"\"steal_share\":null", "\"steal_share\":-0.1",
+         "quality.steal_share: -0.1, expected a share from 0 to 1"},
+        {"\"asked_hz\":null", "\"asked_hz\":-1", "quality.asked_hz: -1, expected nothing below 0"},
+        {"\"achieved_hz\":998", "\"achieved_hz\":-998",
+         "quality.achieved_hz: -998.765, expected nothing below 0"},
+        {"\"grade\":\"A\"", "\"grade\":\"E\"", "quality.grade: 'E', expected A, B, C, D or null"},
+        {"\"weight_ns\":1001001", "\"weight_ns\":0", "samples[0].weight_ns: 0, but a sample stands"},
+        {"\"weight_ns\":1001001", "\"weight_ns\":[1,1,0]", "samples[2].weight_ns: 0, but a sample stands"},
     };
     struct bn_profile p, q;
     struct bn_err err;
@@ -409,6 +432,28 @@ static void test_hostile_files(void **state)
         assert_int_equal(bn_profile_load(&q, in_folder("b.json"), &err), -1);
         bn_profile_free(&q);
     }
+    /* whole, but not alone; blanks do not matter */
+    static const struct {
+        const char *tail, *message;
+    } tails[] = {{"x", "1 bytes behind the end"},
+                 {"\n{}", "2 bytes behind the end"},
+                 {"]}", "2 bytes behind"},
+                 {" \t\r\n", NULL}};
+    for (size_t i = 0; i < BN_COUNT(tails); i++) {
+        char *text = bn_xasprintf("%s%s", good, tails[i].tail);
+        write_all(in_folder("b.json"), text, strlen(text));
+        assert_int_equal(bn_profile_load(&q, in_folder("b.json"), &err), tails[i].message ? -1 : 0);
+        if (tails[i].message && !strstr(err.msg, tails[i].message))
+            fail_msg("tail %zu: %s", i, err.msg);
+        bn_profile_free(&q);
+        free(text);
+    }
+    char *nul = bn_xasprintf("%sx", good);
+    nul[strlen(good)] = '\0';
+    write_all(in_folder("b.json"), nul, strlen(good) + 1);
+    assert_int_equal(bn_profile_load(&q, in_folder("b.json"), &err), -1);
+    bn_profile_free(&q);
+    free(nul);
     assert_int_equal(bn_profile_load(&q, in_folder("absent"), &err), -1);
     bn_profile_free(&q);
     free(good);
