@@ -196,8 +196,16 @@ static uint32_t chain_stack(struct bn_callstack *c, const struct bn_process *pro
                             const struct bn_unwind_input *in)
 {
     uint32_t stack = in->n_chain ? add_mark(c, BN_UNWIND_NO_LINK) : 0;
+    size_t n = in->n_chain;
 
-    for (size_t i = in->n_chain; i-- > 0;) {
+    for (size_t i = 1; i < n; i++) { /* what is linked beyond a context's start did not call it */
+        struct bn_place start;
+        if (!bn_unwind_context_start(c->maps, process, bn_record_word(in->chain, i), &start))
+            continue;
+        stack = add_place(c, 0, &start, bn_record_word(in->chain, i));
+        n = i;
+    }
+    for (size_t i = n; i-- > 0;) {
         uint64_t address = bn_record_word(in->chain, i) - (i > 0); /* the first is exact */
         struct bn_place place = bn_maps_find(c->maps, process, address);
         stack = add_place(c, stack, &place, address);

@@ -227,6 +227,13 @@ static struct bn_image *image_of(struct bn_maps *maps, uint32_t file)
     return f->image;
 }
 
+bool bn_maps_between(const struct bn_process *p, uint64_t from, uint64_t to)
+{
+    size_t i = first_above(p, from);
+
+    return i < p->n && p->mappings[i].start <= to;
+}
+
 struct bn_place bn_maps_find(struct bn_maps *maps, const struct bn_process *p, uint64_t address)
 {
     struct bn_place place = {0};

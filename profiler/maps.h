@@ -70,6 +70,9 @@ void bn_maps_forget(struct bn_maps *maps, uint64_t before_ns, bool (*gone)(int32
  */
 struct bn_process *bn_maps_process(struct bn_maps *maps, int32_t pid);
 
+/* Does an executable mapping begin above `from` and not above `to`? */
+bool bn_maps_between(const struct bn_process *process, uint64_t from, uint64_t to);
+
 /* Find the file behind an address. */
 struct bn_place bn_maps_find(struct bn_maps *maps, const struct bn_process *process, uint64_t address);
 

@@ -184,6 +184,22 @@ static enum step step_without_rules(struct bn_unwinder *u, const struct bn_proce
     return STEPPED;
 }
 
+/* makecontext puts the address of code into the stack that was not called, so what the unwind table says of
+ * it does not hold, and before it stands another function. */
+bool bn_unwind_context_start(struct bn_maps *maps, const struct bn_process *process, uint64_t address,
+                             struct bn_place *place)
+{
+    struct bn_place at = bn_maps_find(maps, process, address);
+
+    if (!at.has_vaddr || !bn_x86_is_context_start(at.image, at.vaddr))
+        return false;
+    const struct bn_fde *fde = bn_fde_find(&at.image->fdes, at.vaddr);
+    if (!fde || fde->start != at.vaddr)
+        return false;
+    *place = at;
+    return true;
+}
+
 /* ---- the whole chain ---- */
 
 /* Look the frame's code up and remember it for the accessors. Returns false outside of every executable
@@ -196,6 +212,7 @@ static bool enter_frame(struct bn_unwinder *u, const struct bn_process *process,
 
     u->here = at;
     u->fde = NULL;
+    u->at_start = false;
     if (!at.image)
         return false;
     if (at.has_vaddr) {
@@ -205,6 +222,9 @@ static bool enter_frame(struct bn_unwinder *u, const struct bn_process *process,
     frame->address = ip;
     frame->place = at;
     if (exact)
+        return true;
+    u->at_start = bn_unwind_context_start(u->maps, process, ip, &frame->place);
+    if (u->at_start)
         return true;
     /* The trampoline is returned into without having called: its address is exact, the one before is another
      * function's. */
@@ -247,6 +267,8 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
             bn_unwind_note_popped(u, as);
         bool signal = (u->fde && u->fde->signal) || (!u->fde && is_trampoline(&u->here));
         u->beyond_dump = false;
+        if (u->at_start)
+            return BN_UNWIND_COMPLETE;
         enum step step = u->fde ? step_by_rules(&cursor) : step_without_rules(u, process, &cursor, as, sp);
         restarted = step == STEPPED && !u->fde;
         if (step == ENDED)
@@ -265,7 +287,7 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
         /* A handler may run on a stack of its own. The innermost function may have taken its return address
          * off the stack, into a register. */
         if (signal)
-            u->off_stack = sp < u->stack_start || sp - u->stack_start >= BN_UNWIND_MAX_STACK;
+            u->off_stack = !bn_unwind_same_stack(u, sp);
         else if (sp < before || (sp == before && !innermost))
             return BN_UNWIND_BAD_CFI;
         exact = signal;
@@ -273,9 +295,11 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
     }
 }
 
-static void begin(struct bn_unwinder *u, const struct bn_unwind_input *in, struct bn_unwind_result *result)
+static void begin(struct bn_unwinder *u, const struct bn_process *process, const struct bn_unwind_input *in,
+                  struct bn_unwind_result *result)
 {
     u->in = in;
+    u->process = process;
     memcpy(u->regs, in->regs, sizeof u->regs);
     u->known = in->known;
     u->stack_start = in->regs[BN_UNWIND_RSP];
@@ -295,7 +319,7 @@ static void unwind_from(struct bn_unwinder *u, const struct bn_process *process,
     result->dump_short = false;
     if ((in->known & needed) != needed)
         return;
-    begin(u, in, result);
+    begin(u, process, in, result);
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (as)
         result->end = walk(u, process, as, exact, result);
@@ -359,7 +383,7 @@ bool bn_unwind_first(struct bn_unwinder *u, const struct bn_process *process,
     result->n_reads = 0;
     if ((in->known & needed) != needed || in->stack_bytes == 0)
         return false;
-    begin(u, in, result);
+    begin(u, process, in, result);
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (!as || unw_init_remote(&cursor, as, u) != 0 || !enter_frame(u, process, ip, true, &first->frame) ||
         !u->fde || u->fde->signal)
@@ -383,7 +407,7 @@ uint64_t bn_unwind_row(struct bn_unwinder *u, const struct bn_process *process,
 
     if ((in->known & needed) != needed)
         return 0;
-    begin(u, in, result);
+    begin(u, process, in, result);
     unw_addr_space_t as = bn_unwind_space_of(u, process);
     if (!as || !enter_frame(u, process, in->regs[BN_UNWIND_RIP], true, &frame) || !u->fde || u->fde->signal)
         return 0;

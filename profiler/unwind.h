@@ -78,6 +78,11 @@ struct bn_unwind_input bn_unwind_input_of(const struct bn_record *sample);
 bool bn_unwind_input_word(const struct bn_unwind_input *input, uint64_t address, uint64_t *word);
 bool bn_unwind_input_chain(const struct bn_unwind_input *input, size_t index, uint64_t *word);
 
+/* Does the return address lead to where makecontext lets a function return to, which nobody has called? Then
+ * *place is that code, which is the outermost. */
+bool bn_unwind_context_start(struct bn_maps *maps, const struct bn_process *process, uint64_t address,
+                             struct bn_place *place);
+
 /* One step: from the sampled frame to its caller, as an input of its own. */
 struct bn_unwind_first {
     struct bn_unwind_frame frame; /* the sampled one */

@@ -32,6 +32,14 @@ bool bn_x86_is_trampoline(const struct bn_image *image, uint64_t vaddr)
     return p && memcmp(p, code, sizeof code) == 0;
 }
 
+bool bn_x86_is_context_start(const struct bn_image *image, uint64_t vaddr)
+{
+    static const uint8_t code[] = {0x48, 0x89, 0xdc};
+    const uint8_t *p = bn_image_read(image, vaddr, sizeof code);
+
+    return p && memcmp(p, code, sizeof code) == 0;
+}
+
 /* 58 … 5f, with 41 before it for r8 … r15; c9 is leave. */
 int bn_x86_popped(const struct bn_image *image, uint64_t vaddr)
 {

@@ -11,6 +11,10 @@ bool bn_x86_follows_call(const struct bn_image *image, uint64_t vaddr);
 /* Is this the code that returns from a signal handler (rt_sigreturn)? */
 bool bn_x86_is_trampoline(const struct bn_image *image, uint64_t vaddr);
 
+/* Could this be where a function of makecontext returns to: mov %rbx, %rsp? It takes the next context from
+ * there. */
+bool bn_x86_is_context_start(const struct bn_image *image, uint64_t vaddr);
+
 /* The register (DWARF number) that the instruction ending at vaddr has popped from the stack: pop, or leave
  * for rbp; -1 = it is neither. vaddr must be where an instruction begins. */
 int bn_x86_popped(const struct bn_image *image, uint64_t vaddr);
