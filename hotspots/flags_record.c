@@ -8,6 +8,7 @@
 
 #include "hotspots/coverage.h"
 #include "hotspots/report_text.h"
+#include "hotspots/stack_ends.h"
 
 void bn_flag_decide(struct bn_profile *p, struct bn_flag *flag, bool raised, double value, const char *advice,
                     const char *evidence, ...)
@@ -81,13 +82,15 @@ void bn_flag_truncated_stacks(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
     double value = bn_profile_percent(p, BN_SAMPLE_TRUNCATED);
+    const char *mark = bn_stack_ends_most(p);
+    char longer[64] = "";
 
-    bn_flag_decide(p, flag, value > flag->threshold, value,
-                   q->n_stack_full * 2 > q->n_truncated
-                       ? "record with a larger --stack-dump"
-                       : "build the program with -g or -fno-omit-frame-pointer, or try --call-graph fp",
-                   "%s did not reach main or the thread's start; %" PRIu64 " were longer than their copy",
-                   part_of_all(p, BN_SAMPLE_TRUNCATED, q->n_truncated, "stacks"), q->n_stack_full);
+    if (q->stack_dump_bytes) /* else none was copied */
+        snprintf(longer, sizeof longer, "; %" PRIu64 " were longer than their copy", q->n_stack_full);
+    bn_flag_decide(p, flag, value > flag->threshold, value, bn_stack_ends_advice(p, mark),
+                   "%s did not reach main or the thread's start%s%s%s",
+                   part_of_all(p, BN_SAMPLE_TRUNCATED, q->n_truncated, "stacks"), longer,
+                   mark ? "; most end in " : "", mark ? mark : "");
 }
 
 struct votes {

@@ -30,11 +30,12 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
                       percent(q->n_lost, q->n_lost + q->n_samples), q->n_lost);
     line(f, md, "Lost", b.p);
     b.n = 0;
-    bn_buf_printf(&b,
-                  "%.2f %%%s (%" PRIu64 " did not reach main or the thread's start; %" PRIu64
-                  " were longer than the %" PRIu32 " bytes copied)",
-                  bn_profile_percent(p, BN_SAMPLE_TRUNCATED), of, q->n_truncated, q->n_stack_full,
-                  q->stack_dump_bytes);
+    bn_buf_printf(&b, "%.2f %%%s (%" PRIu64 " did not reach main or the thread's start",
+                  bn_profile_percent(p, BN_SAMPLE_TRUNCATED), of, q->n_truncated);
+    if (q->stack_dump_bytes)
+        bn_buf_printf(&b, "; %" PRIu64 " were longer than the %" PRIu32 " bytes copied", q->n_stack_full,
+                      q->stack_dump_bytes);
+    bn_buf_puts(&b, ")");
     line(f, md, "Truncated stacks", b.p);
     if (bn_profile_fact(p, "stacks_broken_off"))
         line(f, md, "Broken off by", bn_profile_fact(p, "stacks_broken_off"));
