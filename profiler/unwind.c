@@ -284,10 +284,10 @@ static enum bn_unwind_end walk(struct bn_unwinder *u, const struct bn_process *p
         ip &= ~BN_UNWIND_EXACT;
         if (restarted && !signal)
             ip++; /* see restart() */
-        /* A handler may run on a stack of its own. The innermost function may have taken its return address
-         * off the stack, into a register. */
+        /* A handler may run on a stack of its own; what it interrupted is right above it if not. The
+         * innermost function may have taken its return address off the stack, into a register. */
         if (signal)
-            u->off_stack = !bn_unwind_same_stack(u, sp);
+            u->off_stack = sp < u->stack_start || sp - u->stack_start >= BN_UNWIND_NEAR;
         else if (sp < before || (sp == before && !innermost))
             return BN_UNWIND_BAD_CFI;
         exact = signal;

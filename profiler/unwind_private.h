@@ -12,8 +12,7 @@ enum {
     BN_UNWIND_MAX_POPPED = 6,
     BN_UNWIND_BOTTOM_FRAMES = 3,
     BN_UNWIND_MAX_READS = 1 << 18, /* words that libunwind may ask for in one chain: its rules may loop */
-    BN_UNWIND_MAX_STACK =
-        8 << 20, /* a stack may be longer than this only if nothing is mapped above it up to its end */
+    BN_UNWIND_NEAR = 8 << 20,      /* a stack is longer than that only if no code is mapped up to its end */
 };
 
 /* libunwind remembers rules by the address it was given, be that a return address (the rules are those of the
@@ -89,10 +88,6 @@ bool bn_unwind_read_stack(struct bn_unwinder *u, uint64_t address, uint64_t *wor
 bool bn_unwind_read_register(struct bn_unwinder *u, unsigned reg, uint64_t *value);
 /* A word of the kernel's chain; false = beyond its end. */
 bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word);
-
-/* Can the address be one of the stack that was copied, above its stack pointer? A stack goes on to its end
- * without code between. */
-bool bn_unwind_same_stack(const struct bn_unwinder *u, uint64_t address);
 
 /* Does a call instruction end at this address of an executable mapping? */
 bool bn_unwind_follows_call(struct bn_unwinder *u, const struct bn_process *process, uint64_t address);

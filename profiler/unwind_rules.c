@@ -90,21 +90,20 @@ bool bn_unwind_read_chain(struct bn_unwinder *u, size_t index, uint64_t *word)
 
 /* Nobody tells the profiler how large a stack is. What lies near is taken for a part of it; what lies far
  * away, if no code is mapped between. */
-bool bn_unwind_same_stack(const struct bn_unwinder *u, uint64_t address)
+static bool is_same_stack(const struct bn_unwinder *u, uint64_t address)
 {
     const uint64_t user_end = 1ull << 47;
 
-    if (address < u->stack_start || address >= user_end)
+    if (u->off_stack || address < u->stack_start || address >= user_end)
         return false;
-    return address - u->stack_start < BN_UNWIND_MAX_STACK ||
-           !bn_maps_between(u->process, u->stack_start, address);
+    return address - u->stack_start < BN_UNWIND_NEAR || !bn_maps_between(u->process, u->stack_start, address);
 }
 
 /* Remember that a word of the stack was wanted which had not been copied. */
 static void miss(struct bn_unwinder *u, uint64_t address)
 {
     log_read(u, bn_memo_stack(address, u->stack_start), NULL);
-    if (u->beyond_dump || !bn_unwind_same_stack(u, address))
+    if (u->beyond_dump || !is_same_stack(u, address))
         return;
     u->beyond_dump = true;
     u->missed = address;

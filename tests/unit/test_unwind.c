@@ -396,7 +396,8 @@ static void test_marks(void **unused)
     assert_string_equal(bn_unwind_mark_name(BN_UNWIND_TOO_DEEP), "[truncated]");
     assert_string_equal(bn_unwind_mark_name(BN_UNWIND_NO_CFI),
                         "[unwind failed: code without unwind information]");
-    for (int end = BN_UNWIND_NO_REGISTERS; end < BN_UNWIND_END_COUNT; end++)
+    assert_string_equal(bn_unwind_mark_name(BN_UNWIND_DAMAGED), "[lost]");
+    for (int end = BN_UNWIND_NO_REGISTERS; end < BN_UNWIND_DAMAGED; end++)
         assert_non_null(strstr(bn_unwind_mark_name((enum bn_unwind_end)end),
                                bn_unwind_end_text((enum bn_unwind_end)end)));
 }
