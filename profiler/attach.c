@@ -88,6 +88,49 @@ static const char *no_program(pid_t pid)
                                         : NULL;
 }
 
+/* Numbers behind "Uid:" in the status: real, effective, saved. */
+static bool is_ours(pid_t pid)
+{
+    char *status = read_proc(pid, "status", NULL), *line = status ? strstr(status, "\nUid:") : NULL;
+    unsigned real, effective, saved;
+    bool ours = line && sscanf(line, "\nUid: %u %u %u", &real, &effective, &saved) == 3 &&
+                real == geteuid() && effective == geteuid() && saved == geteuid();
+
+    free(status);
+    return ours;
+}
+
+/* Permitted capabilities by the status; 0 = none, or not told. */
+static uint64_t capabilities(pid_t pid)
+{
+    char *status = read_proc(pid, "status", NULL), *line = status ? strstr(status, "\nCapPrm:") : NULL;
+    uint64_t set = line ? strtoull(line + sizeof "\nCapPrm:" - 1, NULL, 16) : 0;
+
+    free(status);
+    return set;
+}
+
+/* Why the kernel does not let us look at it. Among processes of one user it asks for all its capabilities,
+ * and that it may be dumped. */
+static int refuse_access(pid_t pid, struct bn_err *err)
+{
+    uint64_t more = capabilities(pid) & ~capabilities(getpid());
+
+    if (geteuid() != 0 && !is_ours(pid))
+        return bn_err_set(
+            err, "-p %d: the process belongs to another user: record it as that user or as root", (int)pid);
+    if (more)
+        return bn_err_set(err,
+                          "-p %d: the process has capabilities that this one lacks (0x%" PRIx64
+                          "): record it with these, or with CAP_SYS_PTRACE",
+                          (int)pid, more);
+    return bn_err_set(
+        err,
+        "-p %d: the process is protected (it is not dumpable, or in another user namespace): record "
+        "it with CAP_SYS_PTRACE in its namespace",
+        (int)pid);
+}
+
 int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct bn_err *err)
 {
     *a = (struct bn_attach){.pid = pid, .pidfd = -1};
@@ -115,8 +158,7 @@ int bn_attach_begin(struct bn_attach *a, pid_t pid, struct bn_buf *words, struct
     if (f)
         fclose(f);
     if (why == EACCES || why == EPERM)
-        return bn_err_set(
-            err, "-p %d: the process belongs to another user: record it as that user or as root", (int)pid);
+        return refuse_access(pid, err);
     if (!bn_attach_usage(pid, &a->begin))
         return bn_err_set(err, "-p %d: the process has ended", (int)pid);
     a->now = a->begin;

@@ -93,6 +93,23 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     mkdir others && chmod 777 others
     fails "another user's" 1 'belongs to another user' \
         setpriv --reuid=65534 --regid=65534 --clear-groups "$BNPROF" record -o others -p $$
+    fewer=--bounding-set=-sys_ptrace,-perfmon,-sys_admin # with any of these it may
+    if setpriv $fewer true 2>/dev/null; then
+        fails "of the same user, with more capabilities" 1 'capabilities that this one lacks \(0x4000280000\)' \
+            setpriv $fewer "$BNPROF" record -o others -p $$ --duration 20
+    else
+        skip "of the same user, with more capabilities" "capabilities cannot be dropped here"
+    fi
+    printf '%s\n' '#include <sys/prctl.h>' '#include <unistd.h>' \
+        'int main(void) { return prctl(PR_SET_DUMPABLE, 0) != 0 || write(1, "ready", 5) != 5 || pause(); }' >undumpable.c
+    "${CC:-cc}" -o undumpable undumpable.c
+    setpriv --reuid=65534 --regid=65534 --clear-groups ./undumpable >ready &
+    undumpable=$!
+    until [ -s ready ] || ! kill -0 $undumpable; do sleep 0.05; done
+    fails "of the same user, not dumpable" 1 'is protected \(it is not dumpable' \
+        setpriv --reuid=65534 --regid=65534 --clear-groups "$BNPROF" record -o others -p $undumpable --duration 20
+    kill $undumpable
+    wait $undumpable 2>/dev/null
 else
     skip "another user's" "needs root and setpriv"
 fi
