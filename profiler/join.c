@@ -297,8 +297,8 @@ static void add_sample(struct join *j, const struct bn_raw_sample *raw, uint64_t
     s.thread = j->threads[raw->thread];
     const struct bn_profile_thread *t = &j->p->threads[s.thread];
     bool same_table = raw->flags >> BN_RAW_SAMPLE_EPOCH_SHIFT == (uint16_t)j->callpath.epoch;
-    struct bn_callpath_found found = bn_callpath_of(&j->callpath, same_table ? raw->stack : BN_NONE,
-                                                    t->tid == t->pid, s.weight_ns);
+    struct bn_callpath_found found =
+        bn_callpath_of(&j->callpath, same_table ? raw->stack : BN_NONE, t->tid == t->pid, s.weight_ns);
     s.stack = found.stack;
     s.flags = found.flags | (raw->flags & BN_RAW_SAMPLE_KERNEL ? BN_SAMPLE_KERNEL : 0);
     place_sample(j, raw, t_ns, &s);

@@ -123,8 +123,8 @@ static uint64_t seen_cpu_ns(const struct outcome *out)
     return out->end.user_ns + (out->kernel_sampled ? out->end.system_ns : 0);
 }
 
-/* Samples stand for the program's CPU time, whatever the rate and the number of threads. On a machine too busy to
-   read in time some are lost, and those are counted. */
+/* Samples stand for the program's CPU time, whatever the rate and the number of threads. On a machine too
+   busy to read in time some are lost, and those are counted. */
 static void test_count_is_time_times_rate(void **state)
 {
     static const uint32_t rates[] = {99, 499, 999, 4999};
@@ -143,8 +143,8 @@ static void test_count_is_time_times_rate(void **state)
             double share = taken_ns / (double)seen_cpu_ns(&out);
             if (share < 0.75 || share > 1.25 || out.n_damaged)
                 fail_msg("%u Hz, %d threads: %llu samples and %llu lost stand for %.0f %% of the CPU time",
-                         rates[i], threads, (unsigned long long)out.n_samples,
-                         (unsigned long long)out.n_lost, 100 * share);
+                         rates[i], threads, (unsigned long long)out.n_samples, (unsigned long long)out.n_lost,
+                         100 * share);
             assert_int_equal(out.end.exit_status, 7);
             assert_int_equal(out.rate_hz, rates[i]);
             bn_buf_free(&out.records);
