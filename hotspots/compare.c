@@ -142,7 +142,7 @@ static struct estimate total_estimate(const struct side *s)
     double num[BLOCKS] = {0};
 
     if (!s->per_token)
-        return (struct estimate){(double)(s->p->quality.user_ns + s->p->quality.system_ns), BN_UNKNOWN};
+        return (struct estimate){(double)bn_profile_cpu_ns(&s->p->quality), BN_UNKNOWN};
     double n[BLOCKS] = {0};
     for (size_t i = 0; i < s->p->n_tokens; i++) {
         const struct bn_token *t = &s->p->tokens[i];

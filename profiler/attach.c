@@ -44,48 +44,53 @@ static char *read_proc(pid_t pid, const char *name, size_t *n)
     return text;
 }
 
-/* CPU times and faults by proc(5); fields are counted behind the name, which can hold anything. */
-bool bn_attach_usage(pid_t pid, struct bn_launch_end *usage)
-{
-    enum { MINFLT = 10, MAJFLT = 12, UTIME = 14, STIME = 15, LAST = STIME, STATE = 3 };
-    char *text = read_proc(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
-    uint64_t value[LAST + 1] = {0}, tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+enum { STATE = 3, FLAGS = 9, MINFLT = 10, MAJFLT = 12, UTIME = 14, STIME, CUTIME, CSTIME, LAST = CSTIME };
 
+/* A stat file by proc(5); fields are counted behind the name, which can hold anything. */
+static bool read_stat(pid_t pid, const char *name, uint64_t value[LAST + 1])
+{
+    char *text = read_proc(pid, name, NULL), *at = text ? strrchr(text, ')') : NULL;
+
+    memset(value, 0, (LAST + 1) * sizeof *value);
     at = at ? strchr(at, ' ') : NULL;
     for (int field = STATE; at && field <= LAST; field++, at = strchr(at + 1, ' '))
-        value[field] = strtoull(at, NULL, 10);
-    bool there = text != NULL;
+        value[field] = field == STATE ? (unsigned char)at[1] : strtoull(at, NULL, 10);
     free(text);
-    if (!there)
+    return value[STATE] != 0;
+}
+
+static bool has_ended(uint64_t state)
+{
+    return state == 'Z' || state == 'X';
+}
+
+bool bn_attach_usage(pid_t pid, struct bn_attach_usage *usage)
+{
+    uint64_t value[LAST + 1], tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+
+    if (!read_stat(pid, "stat", value))
         return false;
-    *usage = (struct bn_launch_end){.user_ns = value[UTIME] * tick_ns,
-                                    .system_ns = value[STIME] * tick_ns,
-                                    .major_faults = value[MAJFLT],
-                                    .minor_faults = value[MINFLT]};
+    *usage = (struct bn_attach_usage){.user_ns = value[UTIME] * tick_ns,
+                                      .system_ns = value[STIME] * tick_ns,
+                                      .waited_user_ns = value[CUTIME] * tick_ns,
+                                      .waited_system_ns = value[CSTIME] * tick_ns,
+                                      .major_faults = value[MAJFLT],
+                                      .minor_faults = value[MINFLT],
+                                      .ended = has_ended(value[STATE])};
     return true;
 }
 
-/* By proc(5): a process that has ended and waits for its parent, or a thread of the kernel, has a number but
- * no program. NULL = it has one. */
+/* A process that has ended and waits for its parent, or a thread of the kernel, has a number but no program.
+ * NULL = it has one. */
 static const char *no_program(pid_t pid)
 {
-    enum { STATE = 3, FLAGS = 9, OF_THE_KERNEL = 0x00200000 /* PF_KTHREAD */ };
-    char *text = read_proc(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
-    unsigned long flags = 0;
-    char state = 0;
+    enum { OF_THE_KERNEL = 0x00200000 /* PF_KTHREAD */ };
+    uint64_t value[LAST + 1];
 
-    at = at ? strchr(at, ' ') : NULL;
-    for (int field = STATE; at && field <= FLAGS; field++, at = strchr(at + 1, ' ')) {
-        if (field == STATE)
-            state = at[1];
-        if (field == FLAGS)
-            flags = strtoul(at, NULL, 10);
-    }
-    free(text);
-    if (flags & OF_THE_KERNEL)
+    read_stat(pid, "stat", value);
+    if (value[FLAGS] & OF_THE_KERNEL)
         return "this is a thread of the kernel; only programs are recorded";
-    return state == 'Z' || state == 'X' ? "the process has ended and only waits for its parent to notice"
-                                        : NULL;
+    return has_ended(value[STATE]) ? "the process has ended and only waits for its parent to notice" : NULL;
 }
 
 /* Numbers behind "Uid:" in the status: real, effective, saved. */
@@ -210,7 +215,7 @@ static bool inherited(const struct bn_perf *s, int32_t tid)
 }
 
 /* Events on every CPU, into the rings that are there. A thread that has ended meanwhile needs none. */
-static int open_thread(struct bn_attach *a, const struct bn_perf *s, int32_t tid, struct bn_err *err)
+static int open_thread(struct bn_attach *a, struct bn_perf *s, int32_t tid, struct bn_err *err)
 {
     struct perf_event_attr attr = s->ladder.attr;
     struct bn_ladder_host host;
@@ -224,8 +229,8 @@ static int open_thread(struct bn_attach *a, const struct bn_perf *s, int32_t tid
             bn_ladder_read_host(&host);
             return bn_ladder_refuse(err, why, s->ladder.event == BN_EVENT_CYCLES, &host);
         }
-        bn_grow(&a->fds, &a->cap_fds, a->n_fds + 1, sizeof *a->fds);
-        a->fds[a->n_fds++] = fd;
+        bn_grow(&s->more_fds, &s->cap_more_fds, s->n_more_fds + 1, sizeof *s->more_fds);
+        s->more_fds[s->n_more_fds++] = fd;
         if (ioctl(fd, PERF_EVENT_IOC_SET_OUTPUT, s->rings[i].fd) != 0)
             return bn_err_set(err, "the events of thread %d cannot share a ring: %s", (int)tid,
                               strerror(errno));
@@ -235,7 +240,7 @@ static int open_thread(struct bn_attach *a, const struct bn_perf *s, int32_t tid
 }
 
 /* Threads that are not followed yet. Returns how many there were, -1 on failure. */
-static int open_new_threads(struct bn_attach *a, const struct bn_perf *s, struct bn_err *err)
+static int open_new_threads(struct bn_attach *a, struct bn_perf *s, struct bn_err *err)
 {
     char *path = bn_xasprintf("/proc/%d/task", (int)a->pid);
     DIR *dir = opendir(path);
@@ -258,7 +263,7 @@ static int open_new_threads(struct bn_attach *a, const struct bn_perf *s, struct
     return found;
 }
 
-int bn_attach_threads(struct bn_attach *a, const struct bn_perf *s, struct bn_err *err)
+int bn_attach_threads(struct bn_attach *a, struct bn_perf *s, struct bn_err *err)
 {
     enum { ROUNDS = 20, PAUSE_US = 1000 }; /* the kernel writes of a new thread a moment after it is seen */
     int found = 1;
@@ -273,6 +278,17 @@ int bn_attach_threads(struct bn_attach *a, const struct bn_perf *s, struct bn_er
 
 /* ---- what the process looks like ---- */
 
+static enum bn_off_cpu_start state_of(pid_t pid, int32_t tid)
+{
+    uint64_t value[LAST + 1];
+    char name[32];
+
+    snprintf(name, sizeof name, "task/%d/stat", (int)tid);
+    if (!read_stat(pid, name, value))
+        return BN_OFF_CPU_UNKNOWN;
+    return value[STATE] == 'R' ? BN_OFF_CPU_READY : BN_OFF_CPU_ASLEEP;
+}
+
 static void tell_threads(const struct bn_attach *a, struct bn_intake *in)
 {
     for (size_t i = 0; i < a->n_tids; i++) {
@@ -281,9 +297,10 @@ static void tell_threads(const struct bn_attach *a, struct bn_intake *in)
         char *comm = read_proc(a->pid, name, NULL);
         if (comm)
             comm[strcspn(comm, "\n")] = '\0';
-        bn_intake_apply(
-            in, &(struct bn_record){
-                    .type = PERF_RECORD_COMM, .pid = a->pid, .tid = a->tids[i], .text = comm ? comm : ""});
+        bn_intake_find(in, &(struct bn_intake_found){.pid = a->pid,
+                                                     .tid = a->tids[i],
+                                                     .name = comm ? comm : "",
+                                                     .state = state_of(a->pid, a->tids[i])});
         free(comm);
     }
 }
@@ -330,19 +347,28 @@ void bn_attach_tell(const struct bn_attach *a, struct bn_intake *in)
 bool bn_attach_ended(struct bn_attach *a)
 {
     struct pollfd wait = {.fd = a->pidfd, .events = POLLIN};
+    bool ended = a->pidfd >= 0 && poll(&wait, 1, 0) > 0;
+    struct bn_attach_usage now;
 
-    if (a->pidfd >= 0 && poll(&wait, 1, 0) > 0)
+    if (!bn_attach_usage(a->pid, &now))
         return true;
-    return !bn_attach_usage(a->pid, &a->now);
+    /* Until its parent has noticed, an ended process still tells what it used. The number may be another's.
+     */
+    if (!ended || now.ended)
+        a->now = now;
+    return ended || now.ended;
 }
 
-struct bn_launch_end bn_attach_end(const struct bn_attach *a)
+struct bn_attach_usage bn_attach_used(const struct bn_attach *a)
 {
-    return (struct bn_launch_end){
+    return (struct bn_attach_usage){
         .user_ns = a->now.user_ns - a->begin.user_ns,
         .system_ns = a->now.system_ns - a->begin.system_ns,
+        .waited_user_ns = a->now.waited_user_ns - a->begin.waited_user_ns,
+        .waited_system_ns = a->now.waited_system_ns - a->begin.waited_system_ns,
         .major_faults = a->now.major_faults - a->begin.major_faults,
         .minor_faults = a->now.minor_faults - a->begin.minor_faults,
+        .ended = a->now.ended,
     };
 }
 
@@ -350,11 +376,8 @@ void bn_attach_close(struct bn_attach *a)
 {
     if (a->pid == 0)
         return;
-    for (size_t i = 0; i < a->n_fds; i++)
-        close(a->fds[i]);
     if (a->pidfd >= 0)
         close(a->pidfd);
-    free(a->fds);
     free(a->tids);
     *a = (struct bn_attach){.pidfd = -1};
 }

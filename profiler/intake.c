@@ -10,7 +10,7 @@
 
 /* A thread that was heard of. */
 struct bn_intake_thread {
-    int32_t pid;
+    int32_t pid, tid;
     bool ended;
     uint64_t end_ns;
     char name[16];
@@ -64,7 +64,7 @@ static uint32_t new_thread(struct bn_intake *in, int32_t pid, int32_t tid, const
     uint32_t index = (uint32_t)in->n_threads++;
 
     bn_grow(&in->threads, &in->cap_threads, in->n_threads, sizeof *in->threads);
-    in->threads[index] = (struct bn_intake_thread){.pid = pid};
+    in->threads[index] = (struct bn_intake_thread){.pid = pid, .tid = tid};
     set_name(&in->threads[index], name);
     bn_idmap_put(&in->thread_of_tid, (uint32_t)tid, 0, index);
     tell_thread(in, index, tid);
@@ -154,6 +154,51 @@ static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
         break;
     default:
         break;
+    }
+}
+
+void bn_intake_find(struct bn_intake *in, const struct bn_intake_found *found)
+{
+    bn_intake_apply(in,
+                    &(struct bn_record){
+                        .type = PERF_RECORD_COMM, .pid = found->pid, .tid = found->tid, .text = found->name});
+    in->threads[thread_of(in, found->pid, found->tid)].times.at_start = found->state;
+}
+
+size_t bn_intake_living(const struct bn_intake *in, int32_t **pids)
+{
+    struct bn_idmap seen = {0};
+    size_t n = 0, capacity = 0;
+
+    *pids = NULL;
+    for (size_t i = 0; i < in->n_threads; i++) {
+        const struct bn_intake_thread *t = &in->threads[i];
+        if (t->ended || bn_idmap_get(&seen, (uint32_t)t->pid, 0))
+            continue;
+        bn_idmap_put(&seen, (uint32_t)t->pid, 0, 1);
+        bn_grow(pids, &capacity, n + 1, sizeof **pids);
+        (*pids)[n++] = t->pid;
+    }
+    bn_idmap_free(&seen);
+    return n;
+}
+
+const char *bn_intake_name(const struct bn_intake *in, int32_t pid)
+{
+    const uint32_t *first = bn_idmap_get(&in->thread_of_tid, (uint32_t)pid, 0);
+
+    return first && in->threads[*first].pid == pid ? in->threads[*first].name : "";
+}
+
+void bn_intake_left(struct bn_intake *in, uint64_t t_ns)
+{
+    for (size_t i = 0; i < in->n_threads; i++) {
+        struct bn_intake_thread *t = &in->threads[i];
+        if (t->ended)
+            continue;
+        bn_off_cpu_left(&in->off_cpu, &t->times, t->tid, in->start_ns, t_ns);
+        t->ended = true;
+        t->end_ns = t_ns;
     }
 }
 

@@ -64,6 +64,24 @@ void bn_intake_off_cpu_so_far(struct bn_intake *intake, int32_t pid, int32_t tid
 /* When a thread ended, by its records; UINT64_MAX: it was not told that it did. */
 uint64_t bn_intake_thread_end(const struct bn_intake *intake, int32_t pid, int32_t tid);
 
+/* A thread of a process that runs already. */
+struct bn_intake_found {
+    int32_t pid, tid;
+    const char *name;
+    enum bn_off_cpu_start state; /* after its events were opened */
+};
+void bn_intake_find(struct bn_intake *intake, const struct bn_intake_found *found);
+
+/* Processes of which a thread has not ended by the records: their numbers, first heard of first, each once.
+ * The caller frees *pids. */
+size_t bn_intake_living(const struct bn_intake *intake, int32_t **pids);
+
+/* Name of a process's first thread, "" = never told. */
+const char *bn_intake_name(const struct bn_intake *intake, int32_t pid);
+
+/* The recording ends at t_ns, and these threads run on. After the last record, before the last write. */
+void bn_intake_left(struct bn_intake *intake, uint64_t t_ns);
+
 /* Append new files, threads, stacks and the samples. */
 void bn_intake_write(struct bn_intake *intake, struct bn_raw_writer *w);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "profiler/callpath.h"
+#include "profiler/cpu_time.h"
 #include "profiler/idle.h"
 #include "profiler/part_info.h"
 #include "profiler/timeline.h"
@@ -403,10 +404,24 @@ static void add_on_cpu(struct join *j)
 
 /* ---- closing ---- */
 
+/* Samples of user code prove user time; the kernel's accounting tells it from its own by ticks alone. */
+static void settle_division(struct join *j)
+{
+    struct bn_profile_quality *q = &j->p->quality;
+    struct bn_cpu_time t = {bn_profile_cpu_ns(q), q->unreached_ns, q->user_ns, q->system_ns};
+
+    if (q->kernel_sampled || bn_profile_by_timer(q) || j->info.cycles)
+        return;
+    bn_cpu_time_correct(&t, bn_profile_sampled(j->p, 0).ns);
+    q->user_ns = t.user_ns;
+    q->system_ns = t.system_ns;
+}
+
 static void settle_quality(struct join *j, uint64_t duration_ns)
 {
     struct bn_profile_quality *q = &j->p->quality;
-    uint64_t cpu_ns = bn_profile_seen_ns(q);
+    settle_division(j);
+    uint64_t seen_ns = bn_profile_seen_ns(q);
 
     q->partial = !j->info.has_footer;
     if (q->partial) {
@@ -414,10 +429,10 @@ static void settle_quality(struct join *j, uint64_t duration_ns)
         j->p->exit_status = -1;
     }
     q->n_lost += j->damaged;
-    if (cpu_ns > 0)
-        q->achieved_hz = (double)q->n_samples * 1e9 / (double)cpu_ns;
+    if (seen_ns > 0)
+        q->achieved_hz = (double)q->n_samples * 1e9 / (double)seen_ns;
     if (j->info.cycles)
-        bn_weigh_by_cycles(j->p, cpu_ns);
+        bn_weigh_by_cycles(j->p, seen_ns > q->unreached_ns ? seen_ns - q->unreached_ns : 0);
     bn_weigh_close(j->p);
 }
 

@@ -53,7 +53,7 @@ void bn_ladder_attr(struct perf_event_attr *attr, const struct bn_ladder_options
         .config = cycles ? (uint64_t)PERF_COUNT_HW_CPU_CYCLES : (uint64_t)PERF_COUNT_SW_CPU_CLOCK,
         .sample_type =
             PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD,
-        .read_format = PERF_FORMAT_LOST,
+        .read_format = PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_LOST,
         .disabled = !o->attach,
         .enable_on_exec = !o->attach,
         .inherit = 1,
@@ -193,8 +193,8 @@ static int try_step(struct perf_event_attr *attr, pid_t pid)
         }
         if (errno != EINVAL && errno != E2BIG)
             return errno;
-        if (attr->read_format)
-            attr->read_format = 0; /* 6.0 */
+        if (attr->read_format & PERF_FORMAT_LOST)
+            attr->read_format &= ~(uint64_t)PERF_FORMAT_LOST; /* 6.0 */
         else if (attr->build_id)
             attr->build_id = 0; /* 5.12 */
         else

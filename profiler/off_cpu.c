@@ -5,9 +5,14 @@
 #include <linux/perf_event.h>
 #include <stdlib.h>
 
+static bool is_unheard(const struct bn_off_cpu_thread *t)
+{
+    return t->in_ns == 0 && t->out_ns == 0 && !t->born;
+}
+
 static void switched_out(struct bn_off_cpu_thread *t, const struct bn_record *r, uint64_t start_ns)
 {
-    if (t->in_ns == 0 && t->out_ns == 0 && !t->born) /* the first that is heard of it */
+    if (is_unheard(t)) /* it ran until now */
         t->in_ns = start_ns;
     if (t->in_ns && r->t_ns > t->in_ns)
         t->on_ns += r->t_ns - t->in_ns;
@@ -32,8 +37,19 @@ void bn_off_cpu_so_far(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_
     t->out_ns = until_ns;
 }
 
-static void switched_in(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r)
+/* It was off its CPU when the recording began, and until now; why is known if /proc told. */
+static void off_from_start(struct bn_off_cpu_thread *t, uint64_t start_ns)
 {
+    if (!is_unheard(t) || t->at_start == BN_OFF_CPU_UNKNOWN)
+        return;
+    t->out_ns = start_ns;
+    t->preempted = t->at_start == BN_OFF_CPU_READY;
+}
+
+static void switched_in(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const struct bn_record *r,
+                        uint64_t start_ns)
+{
+    off_from_start(t, start_ns);
     bn_off_cpu_so_far(o, t, r->tid, r->t_ns);
     t->out_ns = 0;
     t->in_ns = r->t_ns;
@@ -45,7 +61,7 @@ void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const 
     if (r->misc & PERF_RECORD_MISC_SWITCH_OUT)
         switched_out(t, r, start_ns);
     else
-        switched_in(o, t, r);
+        switched_in(o, t, r, start_ns);
 }
 
 void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns)
@@ -60,6 +76,15 @@ void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns)
     if (t->in_ns && t_ns > t->in_ns)
         t->on_ns += t_ns - t->in_ns;
     t->in_ns = t->out_ns = 0;
+}
+
+void bn_off_cpu_left(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_t tid, uint64_t start_ns,
+                     uint64_t t_ns)
+{
+    if (t->at_start == BN_OFF_CPU_ASLEEP) /* one that was ready may have run all the time, or waited */
+        off_from_start(t, start_ns);
+    bn_off_cpu_so_far(o, t, tid, t_ns);
+    bn_off_cpu_ends(t, t_ns);
 }
 
 void bn_off_cpu_settle(struct bn_off_cpu *o)

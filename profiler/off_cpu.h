@@ -8,6 +8,9 @@
 #include "profiler/raw.h"
 #include "profiler/records.h"
 
+/* What a thread did when the recording began, if it is older. */
+enum bn_off_cpu_start { BN_OFF_CPU_UNKNOWN, BN_OFF_CPU_ASLEEP, BN_OFF_CPU_READY /* or running */ };
+
 /* Where a thread is with it. */
 struct bn_off_cpu_thread {
     uint64_t in_ns;  /* on a CPU since; 0 = it is not, or nothing was heard */
@@ -16,6 +19,7 @@ struct bn_off_cpu_thread {
     bool counted;    /* its time off has been told in part */
     bool preempted;
     bool born; /* during the recording: it did not run before its first switch */
+    enum bn_off_cpu_start at_start;
 };
 
 /* One interval that has ended, or a part of one. */
@@ -42,6 +46,9 @@ void bn_off_cpu_so_far(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_
 /* The thread runs as of t_ns without a switch that says so (exec), or never again (exit). */
 void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns);
 void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns);
+/* The recording ends at t_ns, the thread does not: what it does now, it did until then. */
+void bn_off_cpu_left(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_t tid, uint64_t start_ns,
+                     uint64_t t_ns);
 
 /* Add the gaps to the nodes in which they were placed, and forget them. */
 void bn_off_cpu_settle(struct bn_off_cpu *o);

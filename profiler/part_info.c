@@ -350,6 +350,8 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     const cJSON *limits = member(root, "limits");
     p->exit_status = (int)count(root, "exit_status", 0);
     q->duration_ns = count(root, "duration_ns", 0);
+    q->cpu_ns = count(root, "cpu_ns", 0);
+    q->unreached_ns = count(root, "unreached_ns", 0);
     q->user_ns = count(root, "user_ns", 0);
     q->system_ns = count(root, "system_ns", 0);
     q->major_faults = count(root, "major_faults", 0);
@@ -358,6 +360,8 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     q->n_throttled = count(root, "throttled", 0);
     q->steal_share = real(root, "steal_share");
     q->recorder_cpu_ns = count(root, "recorder_cpu_ns", 0);
+    if (text(root, "ran_on"))
+        bn_profile_add_fact(p, "ran_on", text(root, "ran_on"));
     if (text(root, "not_sampled"))
         bn_profile_add_fact(p, "not_sampled", text(root, "not_sampled"));
     p->model.sha256 = bn_profile_str(p, text(root, "model_sha256"));

@@ -166,7 +166,10 @@ struct bn_profile_quality {
     const char *call_graph; /* "dwarf", "fp" */
     double asked_hz, achieved_hz; /* achieved: samples per second of on-CPU time of the recorded threads */
     uint64_t duration_ns;         /* from exec to exit */
-    uint64_t user_ns, system_ns;  /* CPU time of the program, by the kernel's accounting */
+    uint64_t cpu_ns;              /* CPU time of the program and its children while they were recorded; 0 =
+                                     unknown, or the sum of the two below (older records) */
+    uint64_t unreached_ns;        /* part of it that ran where the source could not be (setuid programs) */
+    uint64_t user_ns, system_ns;  /* parts of it by the kernel's accounting; the rest is not told apart */
     uint64_t n_samples;
     uint64_t n_lost; /* records the kernel could not deliver */
     uint64_t n_truncated, n_unnamed, n_joined;
@@ -195,10 +198,21 @@ static inline bool bn_profile_by_timer(const struct bn_profile_quality *q)
     return q->event && q->event[0] == 't'; /* "timer" */
 }
 
-/* The program's CPU time that samples stand for. */
+/* The program's CPU time, 0 = unknown. */
+static inline uint64_t bn_profile_cpu_ns(const struct bn_profile_quality *q)
+{
+    return q->cpu_ns ? q->cpu_ns : q->user_ns + q->system_ns;
+}
+
+/* The program's CPU time that samples can stand for; 0 = unknown. Without the kernel's that is user time, if
+ * practically all of the CPU time is told apart. */
 static inline uint64_t bn_profile_seen_ns(const struct bn_profile_quality *q)
 {
-    return q->user_ns + (q->kernel_sampled || bn_profile_by_timer(q) ? q->system_ns : 0);
+    uint64_t cpu_ns = bn_profile_cpu_ns(q);
+
+    if (q->kernel_sampled || bn_profile_by_timer(q))
+        return cpu_ns;
+    return (double)(q->user_ns + q->system_ns) >= 0.95 * (double)cpu_ns ? q->user_ns : 0;
 }
 
 struct bn_profile_limits {

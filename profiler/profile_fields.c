@@ -68,6 +68,7 @@ static const struct bn_field quality[] = {
     {FIELD(STRING, event)},         {FIELD(STRING, ladder)},
     {FIELD(STRING, call_graph)},    {FIELD(DOUBLE, asked_hz)},
     {FIELD(DOUBLE, achieved_hz)},   {FIELD(U64, duration_ns)},
+    {FIELD(U64, cpu_ns)},           {FIELD(U64, unreached_ns)},
     {FIELD(U64, user_ns)},          {FIELD(U64, system_ns)},
     {FIELD(U64, n_samples)},        {FIELD(U64, n_lost)},
     {FIELD(U64, n_truncated)},      {FIELD(U64, n_unnamed)},

@@ -13,10 +13,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "profiler/attach.h"
 #include "profiler/intake.h"
 #include "profiler/preloadable.h"
 #include "profiler/raw.h"
+#include "profiler/recorder_end.h"
 #include "profiler/recorder_json.h"
 #include "profiler/scope_intake.h"
 
@@ -40,6 +40,7 @@ struct recording {
     struct bn_err no_scopes;       /* why, or empty */
     struct bn_raw_writer writer;
     struct bn_intake intake;
+    cJSON *facts;   /* of this host; taking its time, so it is before t0 */
     char *env[4];   /* of the program, NULL-terminated */
     int library_fd; /* -1 = not needed */
     struct bn_ring **rings;
@@ -49,12 +50,18 @@ struct recording {
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
     uint64_t horizon_ns; /* of the last round: up to there samples have been taken */
     uint64_t end_ns;     /* of the recording */
+    struct bn_left_behind left_behind; /* once the last record was read */
 };
 
 /* Has the program entered scopes? Until then it is like one that has none; the engine always will. */
 static bool has_scopes(const struct recording *rec)
 {
     return rec->scopes.region && (rec->o->engine || bn_scope_reader_active(&rec->scopes));
+}
+
+static pid_t program_pid(const struct recording *rec)
+{
+    return rec->o->attach_pid ? rec->o->attach_pid : rec->launch.pid;
 }
 
 /* ---- rounds ---- */
@@ -87,6 +94,10 @@ static void one_round(struct recording *rec, bool last)
     while ((record = bn_rings_next(rec->rings, rec->sampler.n_rings, &in->format, horizon_ns)) != NULL)
         bn_intake_record(in, record);
     bn_perf_release(&rec->sampler);
+    if (last) {
+        rec->left_behind = bn_left_behind_find(in, program_pid(rec));
+        bn_intake_left(in, rec->end_ns);
+    }
     if (has_scopes(rec)) {
         adapt_wait(rec, bn_scope_reader_fill(&rec->scopes));
         if (last)
@@ -180,7 +191,6 @@ static bool is_over(struct recording *rec, struct bn_launch_end *end, bool *left
 
     if (rec->attach.pid) {
         bool gone = bn_attach_ended(&rec->attach);
-        *end = bn_attach_end(&rec->attach);
         *left = !gone;
         return gone || bn_launch_interrupts() > 0 || (rec->o->seconds > 0 && s >= rec->o->seconds);
     }
@@ -188,8 +198,6 @@ static bool is_over(struct recording *rec, struct bn_launch_end *end, bool *left
     if (bn_launch_ended(&rec->launch, end))
         return true;
     *left = bn_launch_interrupts() > 1;
-    if (*left)
-        bn_attach_usage(rec->launch.pid, end);
     return *left;
 }
 
@@ -292,8 +300,10 @@ static int start_attached(struct recording *rec, struct bn_err *err)
     struct bn_perf_options o = rec->o->sampler;
 
     o.ladder.attach = true;
-    if (bn_attach_begin(&rec->attach, rec->o->attach_pid, NULL, err) != 0 ||
-        bn_perf_open(&rec->sampler, &o, rec->attach.pid, err) != 0 ||
+    if (bn_attach_begin(&rec->attach, rec->o->attach_pid, NULL, err) != 0)
+        return -1;
+    rec->t0_ns = bn_now_ns(); /* its events count from when they are opened */
+    if (bn_perf_open(&rec->sampler, &o, rec->attach.pid, err) != 0 ||
         bn_attach_threads(&rec->attach, &rec->sampler, err) != 0)
         return -1;
     return 0;
@@ -317,6 +327,7 @@ static int start(struct recording *rec, struct bn_launch_command *command, struc
 {
     const struct bn_recorder_options *o = rec->o;
 
+    rec->facts = bn_recorder_facts();
     if (bn_raw_create(&rec->writer, o->part_path, err) != 0)
         return -1;
     if ((o->attach_pid ? start_attached(rec, err) : start_launched(rec, command, err)) != 0)
@@ -377,11 +388,12 @@ static void write_header(struct recording *rec)
                                     .started_ns = o->started_ns,
                                     .command = o->command,
                                     .engine = o->engine,
-                                    .pid = o->attach_pid ? o->attach_pid : rec->launch.pid,
+                                    .pid = program_pid(rec),
                                     .sampler = &rec->sampler,
                                     .frame_pointers = rec->sampler.frame_pointers};
-    cJSON *facts = bn_recorder_facts(); /* takes its time, so before t0 */
+    cJSON *facts = rec->facts;
 
+    rec->facts = NULL;
     if (rec->no_scopes.msg[0])
         cJSON_AddItemToArray(facts,
                              cJSON_CreateStringArray((const char *[]){"scopes", rec->no_scopes.msg}, 2));
@@ -390,7 +402,9 @@ static void write_header(struct recording *rec)
         snprintf(text, sizeof text, "process %d", (int)o->attach_pid);
         cJSON_AddItemToArray(facts, cJSON_CreateStringArray((const char *[]){"attached", text}, 2));
     }
-    rec->t0_ns = rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = rec->totals_ns = bn_now_ns();
+    if (!rec->attach.pid)
+        rec->t0_ns = bn_now_ns();
+    rec->seen_ns = rec->flushed_ns = rec->snapshot_ns = rec->totals_ns = bn_now_ns();
     rec->intake.start_ns = rec->t0_ns;
     head.t0_ns = rec->t0_ns;
     char *text = bn_recorder_header(&head, facts);
@@ -443,6 +457,27 @@ static void settle_loss(struct recording *rec, struct bn_recorder_foot *foot)
     foot->throttled = rec->intake.n_throttled;
 }
 
+/* Of the program and what it started, for as long as they were recorded. */
+static void settle_cpu_time(struct recording *rec, struct bn_recorder_foot *foot, bool left)
+{
+    struct bn_launch_end *end = &foot->end;
+    struct bn_attach_usage used = {0};
+
+    if (rec->attach.pid)
+        used = bn_attach_used(&rec->attach);
+    else if (left)
+        bn_attach_usage(rec->launch.pid, &used);
+    if (rec->attach.pid || left) {
+        end->user_ns = used.user_ns + (left && !rec->attach.pid ? used.waited_user_ns : 0);
+        end->system_ns = used.system_ns + (left && !rec->attach.pid ? used.waited_system_ns : 0);
+        end->major_faults = used.major_faults;
+        end->minor_faults = used.minor_faults;
+    }
+    foot->cpu = rec->attach.pid
+                    ? bn_recorder_cpu_attached(&rec->sampler, &used, &rec->left_behind)
+                    : bn_recorder_cpu_launched(&rec->sampler, &rec->intake, end, &rec->left_behind);
+}
+
 static int record(struct recording *rec, struct bn_recorder_result *result, struct bn_err *err)
 {
     struct bn_launch_command command;
@@ -462,15 +497,17 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     if (!rec->o->engine) /* what does not start has one thing to say; the engine is heard of later */
         tell(rec, &rec->sampler.notes);
     foot.end = run_program(rec, &left);
+    bn_perf_stop(&rec->sampler);
     rec->end_ns = bn_now_ns();
     foot.duration_ns = rec->end_ns - rec->t0_ns;
     foot.recorder_cpu_ns = own_cpu_ns() - cpu_ns;
     foot.steal_share = ticks && bn_recorder_ticks(&after) ? bn_recorder_steal(&before, &after) : -1;
     bn_launch_stop_forwarding(&rec->launch);
-    bn_perf_stop(&rec->sampler);
     one_round(rec, true);
     bn_intake_write_totals(&rec->intake, &rec->writer);
     settle_loss(rec, &foot);
+    settle_cpu_time(rec, &foot, left);
+    foot.ran_on = left ? NULL : bn_left_behind_text(&rec->left_behind, &rec->intake);
     struct bn_buf gaps = {0};
     if (rec->sampler.timer)
         bn_timer_shortcomings(rec->sampler.timer, &gaps);
@@ -478,15 +515,20 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     foot.not_sampled = gaps.p;
     close_file(rec, &foot);
     bn_buf_free(&gaps);
+    bool ran_on = foot.ran_on;
+    if (ran_on)
+        rec->o->note(rec->o->ctx, foot.ran_on);
+    free(foot.ran_on);
     *result = (struct bn_recorder_result){
         .ran = true,
         .left = left,
+        .ran_on = ran_on,
         .exit_status = foot.end.exit_status,
         .generated = rec->o->engine && has_generated(rec),
         .n_samples = rec->intake.n_total,
         .n_lost = foot.lost,
         .duration_ns = foot.duration_ns,
-        .cpu_ns = foot.end.user_ns + foot.end.system_ns,
+        .cpu = foot.cpu,
         .recorder_cpu_ns = foot.recorder_cpu_ns,
         .empty_scope_ns = rec->scopes.region ? rec->scopes.region->empty_scope_ns : 0,
     };
@@ -501,6 +543,8 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
     *result = (struct bn_recorder_result){0};
     int status = record(&rec, result, err);
     bn_intake_end(&rec.intake);
+    free(rec.left_behind.pids);
+    cJSON_Delete(rec.facts);
     free(rec.rings);
     free(rec.polls);
     for (size_t i = 0; i < BN_COUNT(rec.env); i++)

@@ -5,6 +5,7 @@
 #define PROFILER_RECORDER_H
 
 #include "core/base.h"
+#include "profiler/cpu_time.h"
 #include "profiler/launch.h"
 #include "profiler/sampler.h"
 
@@ -46,8 +47,10 @@ struct bn_recorder_result {
     bool left;       /* it runs on */
     bool generated;  /* the engine got as far as generating */
     uint64_t n_samples, n_lost;
-    uint64_t duration_ns, cpu_ns; /* of the program */
-    uint64_t recorder_cpu_ns;     /* ours, meanwhile */
+    bool ran_on; /* processes that it started have not ended */
+    uint64_t duration_ns;
+    struct bn_cpu_time cpu;   /* of the program */
+    uint64_t recorder_cpu_ns; /* ours, meanwhile */
     double empty_scope_ns;
 };
 

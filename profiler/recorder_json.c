@@ -76,8 +76,10 @@ char *bn_recorder_footer(const struct bn_recorder_foot *foot)
 
     cJSON_AddNumberToObject(root, "exit_status", foot->end.exit_status);
     cJSON_AddNumberToObject(root, "duration_ns", (double)foot->duration_ns);
-    cJSON_AddNumberToObject(root, "user_ns", (double)foot->end.user_ns);
-    cJSON_AddNumberToObject(root, "system_ns", (double)foot->end.system_ns);
+    cJSON_AddNumberToObject(root, "cpu_ns", (double)foot->cpu.cpu_ns);
+    cJSON_AddNumberToObject(root, "unreached_ns", (double)foot->cpu.unreached_ns);
+    cJSON_AddNumberToObject(root, "user_ns", (double)foot->cpu.user_ns);
+    cJSON_AddNumberToObject(root, "system_ns", (double)foot->cpu.system_ns);
     cJSON_AddNumberToObject(root, "major_faults", (double)foot->end.major_faults);
     cJSON_AddNumberToObject(root, "minor_faults", (double)foot->end.minor_faults);
     cJSON_AddNumberToObject(root, "lost", (double)foot->lost);
@@ -87,6 +89,8 @@ char *bn_recorder_footer(const struct bn_recorder_foot *foot)
     cJSON_AddNumberToObject(root, "recorder_cpu_ns", (double)foot->recorder_cpu_ns);
     cJSON_AddItemToObject(root, "model_sha256",
                           c->model_sha256[0] ? cJSON_CreateString(c->model_sha256) : cJSON_CreateNull());
+    if (foot->ran_on)
+        cJSON_AddStringToObject(root, "ran_on", foot->ran_on);
     if (foot->not_sampled)
         cJSON_AddStringToObject(root, "not_sampled", foot->not_sampled);
     cJSON *limits = cJSON_CreateNull();

@@ -5,6 +5,7 @@
 
 #include <cJSON.h>
 
+#include "profiler/cpu_time.h"
 #include "profiler/recorder.h"
 
 struct bn_recorder_head {
@@ -17,6 +18,8 @@ struct bn_recorder_head {
 
 struct bn_recorder_foot {
     struct bn_launch_end end;
+    struct bn_cpu_time cpu;
+    char *ran_on; /* processes that have not ended, in words; NULL = none */
     uint64_t duration_ns, recorder_cpu_ns, lost, throttled;
     double steal_share; /* negative = unknown */
     struct bn_recorder_closing closing;

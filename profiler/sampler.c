@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -228,6 +229,8 @@ void bn_perf_stop(struct bn_perf *s)
     }
     for (size_t i = 0; i < s->n_rings; i++)
         ioctl(s->rings[i].fd, PERF_EVENT_IOC_DISABLE, 0);
+    for (size_t i = 0; i < s->n_more_fds; i++)
+        ioctl(s->more_fds[i], PERF_EVENT_IOC_DISABLE, 0);
 }
 
 void bn_perf_close(struct bn_perf *s)
@@ -238,6 +241,9 @@ void bn_perf_close(struct bn_perf *s)
         s->n_rings = 0;
     }
     close_rings(s);
+    for (size_t i = 0; i < s->n_more_fds; i++)
+        close(s->more_fds[i]);
+    free(s->more_fds);
     if (s->anchored)
         close(s->anchor_fd);
     free(s->rings);
@@ -245,16 +251,43 @@ void bn_perf_close(struct bn_perf *s)
     *s = (struct bn_perf){0};
 }
 
+/* What an event and those that were inherited from it have counted: perf_event_open(2) has the order. */
+struct count {
+    uint64_t value, running_ns, lost; /* lost: only where the kernel counts it */
+};
+
+static struct count count_of(const struct bn_perf *s, int fd)
+{
+    bool loss = s->ladder.attr.read_format & PERF_FORMAT_LOST;
+    struct count count = {0};
+    ssize_t want = (ssize_t)(loss ? sizeof count : offsetof(struct count, lost));
+
+    if (!(s->ladder.attr.read_format & PERF_FORMAT_TOTAL_TIME_RUNNING) ||
+        read(fd, &count, (size_t)want) != want)
+        return (struct count){0};
+    return count;
+}
+
+static struct count count_all(const struct bn_perf *s)
+{
+    struct count sum = {0};
+
+    for (size_t i = 0; i < s->n_rings + s->n_more_fds; i++) {
+        struct count one = count_of(s, i < s->n_rings ? s->rings[i].fd : s->more_fds[i - s->n_rings]);
+        sum.running_ns += one.running_ns;
+        sum.lost += one.lost;
+    }
+    return sum;
+}
+
+uint64_t bn_perf_covered_ns(const struct bn_perf *s)
+{
+    return s->timer ? 0 : count_all(s).running_ns;
+}
+
 uint64_t bn_perf_lost(const struct bn_perf *s)
 {
-    uint64_t counted = 0, values[2];
-
-    if (s->timer)
-        return bn_timer_lost(s->timer);
-    for (size_t i = 0; i < s->n_rings && s->ladder.attr.read_format == PERF_FORMAT_LOST; i++)
-        if (read(s->rings[i].fd, values, sizeof values) == (ssize_t)sizeof values)
-            counted += values[1];
-    return counted;
+    return s->timer ? bn_timer_lost(s->timer) : count_all(s).lost;
 }
 
 /* ---- read ---- */

@@ -29,6 +29,8 @@ struct bn_perf {
     struct bn_buf notes; /* lines about what was lowered, for the user */
     struct bn_perf_ring *rings;
     size_t n_rings;
+    int *more_fds; /* events of other threads of a process that ran already; they write into the same rings */
+    size_t n_more_fds, cap_more_fds;
     bool frame_pointers;    /* the kernel walks the stack; never with timers */
     struct bn_timer *timer; /* BN_EVENT_TIMER: one ring without a descriptor, fd -1; else NULL */
     bool anchored;
@@ -58,6 +60,10 @@ double bn_perf_fill(const struct bn_perf *s);
 /* No more samples: the program, its threads and its children go on without. What the rings hold can be
  * drained. */
 void bn_perf_stop(struct bn_perf *s);
+
+/* CPU time that the events covered so far, to the nanosecond: of all threads and children while they were
+ * followed, also of those that live on. 0 with timers. */
+uint64_t bn_perf_covered_ns(const struct bn_perf *s);
 
 /* Records that the kernel could not deliver so far, by its own count; 0 where it does not count (before 6.0).
  */

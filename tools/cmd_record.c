@@ -257,7 +257,7 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
     if (result->n_samples == 0) {
         remove_folder(job);
         fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time, so there is no recording\n",
-                (double)result->cpu_ns / 1e6);
+                (double)result->cpu.cpu_ns / 1e6);
         return result->exit_status;
     }
     /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */

@@ -159,7 +159,8 @@ static inline void maker_footer(struct maker *m)
 {
     maker_json(
         m, BN_RAW_FOOTER,
-        "{\"exit_status\":3,\"duration_ns\":10000,\"user_ns\":8000,\"system_ns\":1000,\"major_faults\":1,"
+        "{\"exit_status\":3,\"duration_ns\":10000,\"cpu_ns\":90000,\"unreached_ns\":10,\"user_ns\":80000,"
+        "\"system_ns\":10000,\"ran_on\":\"1 process ran on\",\"major_faults\":1,"
         "\"minor_faults\":2,\"lost\":4,\"throttled\":5,\"steal_share\":0.25,\"recorder_cpu_ns\":77,"
         "\"model_sha256\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\","
         "\"limits\":{\"threads\":2,\"read_bytes_per_s\":1e9,\"int8_macs_per_s\":2e9,\"last_cache_bytes\":"

@@ -221,7 +221,12 @@ static void test_fields(void **unused)
     assert_int_equal(p.quality.n_lost, 4);
     assert_int_equal(p.quality.n_throttled, 5);
     assert_true(p.quality.steal_share == 0.25);
-    assert_true(fabs(p.quality.achieved_hz - (double)BN_COUNT(expected) * 1e9 / 8000) < 1e-3);
+    assert_true(fabs(p.quality.achieved_hz - (double)BN_COUNT(expected) * 1e9 / 80000) < 1e-3);
+    assert_int_equal(p.quality.cpu_ns, 90000);
+    assert_int_equal(p.quality.unreached_ns, 10);
+    assert_int_equal(p.quality.user_ns, 80000);
+    assert_int_equal(p.quality.system_ns, 10000);
+    assert_string_equal(bn_profile_fact(&p, "ran_on"), "1 process ran on");
     assert_string_equal(bn_profile_fact(&p, "cpu_model"), "C");
     assert_string_equal(p.model.arch, "bitnet-b1.58");
     assert_int_equal(p.model.n_vocab, 128256);

@@ -215,8 +215,8 @@ static void test_file(void **state)
     assert_int_equal(samples, result.n_samples);
     assert_true(files >= 2); /* the program, the C library */
     /* The kernel's switch records add up to the CPU time that it accounts, time stolen by a host aside. */
-    assert_true((double)on_cpu_ns > 0.95 * (double)result.cpu_ns);
-    assert_true((double)on_cpu_ns < 1.5 * (double)result.cpu_ns);
+    assert_true((double)on_cpu_ns > 0.95 * (double)result.cpu.cpu_ns);
+    assert_true((double)on_cpu_ns < 1.5 * (double)result.cpu.cpu_ns);
     assert_true(samples > 100);
 }
 

@@ -329,7 +329,7 @@ static void test_attributes(void **state)
     assert_true(a.disabled && a.enable_on_exec && a.inherit && a.exclude_hv && a.sample_id_all && a.mmap &&
                 a.mmap2 && a.build_id && a.comm && a.comm_exec && a.task && a.use_clockid);
     assert_int_equal(a.clockid, 1); /* CLOCK_MONOTONIC */
-    assert_int_equal(a.read_format, PERF_FORMAT_LOST);
+    assert_int_equal(a.read_format, PERF_FORMAT_TOTAL_TIME_RUNNING | PERF_FORMAT_LOST);
 
     o.copy_only = true;
     bn_ladder_attr(&a, &o, false, true);
