@@ -7,10 +7,12 @@
 #include "profiler/profile.h"
 
 struct bn_coverage {
-    uint64_t sampled_ns; /* what the samples stand for */
-    uint64_t seen_ns;    /* CPU time that could be sampled, by the kernel's accounting; 0 = unknown */
-    uint64_t n_short;    /* threads that ran, by the records of switches, and have no sample */
-    uint64_t short_ns;   /* their CPU time */
+    uint64_t sampled_ns;   /* what the samples stand for */
+    uint64_t seen_ns;      /* CPU time that samples can stand for; 0 = unknown */
+    uint64_t unreached_ns; /* part of the program's CPU time, at least: the source was not there */
+    bool impossible;   /* samples stand for more than the CPU time of the program: an error of the record */
+    uint64_t n_short;  /* threads that ran, by the records of switches, and have no sample */
+    uint64_t short_ns; /* their CPU time */
 };
 
 struct bn_coverage bn_coverage_of(const struct bn_profile *p);

@@ -147,11 +147,31 @@ static void decide_coverage(struct bn_profile *p, struct bn_flag *flag, double r
     const struct bn_profile_quality *q = &p->quality;
     struct bn_coverage c = bn_coverage_of(p);
     double value = percent(c.sampled_ns, c.seen_ns);
-    bn_flag_decide(p, flag, value + room < flag->threshold, value,
-                   "static and setuid programs, and those that clear their environment, cannot be sampled by "
-                   "timers: allow perf events, or record them by themselves",
-                   "samples stand for %.1f %% of the program's CPU time (%.1f of %.1f Hz)", value,
-                   q->achieved_hz, q->asked_hz);
+
+    bn_flag_decide(
+        p, flag,
+        value + room<flag->threshold, value, c.unreached_ns> c.short_ns
+            ? "static and setuid programs, and those that clear their environment, cannot be sampled by "
+              "timers: allow perf events, or record them by themselves"
+        : c.short_ns > c.seen_ns / 50
+            ? "many threads end within a tick of the kernel, where timers expire: allow perf events"
+            : "the machine is too busy for its timers: record on a quieter one, or allow perf events",
+        "samples stand for %.1f %% of the program's CPU time (%.1f of %.1f Hz); %.3f s ran where timers "
+        "cannot be; %" PRIu64 " threads without a sample ran for %.3f s",
+        value, q->achieved_hz, q->asked_hz, (double)c.unreached_ns / 1e9, c.n_short,
+        (double)c.short_ns / 1e9);
+}
+
+static const char *throttled_advice(const struct bn_coverage *c)
+{
+    uint64_t missing_ns = c->seen_ns > c->sampled_ns ? c->seen_ns - c->sampled_ns : 0;
+
+    if (c->unreached_ns > missing_ns / 2)
+        return "programs that run with other rights (setuid, setgid, capabilities) can be recorded as root "
+               "only";
+    if (c->short_ns > c->seen_ns / 50) /* a good part of what is missing */
+        return "many threads end within a period: record at a higher --freq";
+    return "lower --freq, or raise kernel.perf_cpu_time_max_percent and kernel.perf_event_max_sample_rate";
 }
 
 void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
@@ -159,6 +179,15 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
     const struct bn_profile_quality *q = &p->quality;
     uint64_t seen_ns = bn_profile_seen_ns(q);
 
+    struct bn_coverage c = bn_coverage_of(p);
+
+    if (c.impossible) {
+        bn_flag_decide(p, flag, true, percent(c.sampled_ns, bn_profile_cpu_ns(q)),
+                       "an error of this record: believe none of its times, and report it",
+                       "samples stand for %.3f s, more than the %.3f s of CPU time that there were",
+                       (double)c.sampled_ns / 1e9, (double)bn_profile_cpu_ns(q) / 1e9);
+        return;
+    }
     if (!(q->asked_hz > 0) || isnan(q->achieved_hz)) {
         bn_flag_unknown(p, flag, "asked or achieved rate unknown");
         return;
@@ -167,26 +196,29 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
     /* The kernel accounts CPU time in ticks on some hosts, and the number of samples is itself a count: leave
      * room for three standard deviations before blaming the sampler. */
     double room = expected > 0 ? 300 / sqrt(expected) : 100;
-    struct bn_coverage c = bn_coverage_of(p);
     if (bn_profile_by_timer(q)) {
         decide_coverage(p, flag, room);
         return;
     }
-    bool brief = c.short_ns > seen_ns / 50; /* a good part of what is missing */
-    bn_flag_decide(p, flag, value + room < flag->threshold, value,
-                   brief ? "many threads end within a period: record at a higher --freq"
-                         : "lower --freq, or raise kernel.perf_cpu_time_max_percent and "
-                           "kernel.perf_event_max_sample_rate",
-                   "%.1f of %.1f Hz per second of CPU time; %" PRIu64 " throttle records; %" PRIu64
+    bn_flag_decide(p, flag, value + room < flag->threshold, value, throttled_advice(&c),
+                   "%.1f of %.1f Hz per second of CPU time; %" PRIu64
+                   " throttle records; %.3f s ran where events cannot be; %" PRIu64
                    " threads without a sample ran for %.3f s",
-                   q->achieved_hz, q->asked_hz, q->n_throttled, c.n_short, (double)c.short_ns / 1e9);
+                   q->achieved_hz, q->asked_hz, q->n_throttled, (double)c.unreached_ns / 1e9, c.n_short,
+                   (double)c.short_ns / 1e9);
 }
 
 void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
-    double value = percent(q->user_ns + q->system_ns - bn_profile_seen_ns(q), q->user_ns + q->system_ns);
+    bool seen = q->kernel_sampled || bn_profile_by_timer(q);
+    double value = seen ? 0 : percent(q->system_ns, bn_profile_cpu_ns(q));
 
+    if (!seen && !bn_profile_divided(q) && bn_profile_cpu_ns(q) > 0) {
+        bn_flag_unknown(p, flag,
+                        "the kernel's accounting does not tell how much of the CPU time was its own");
+        return;
+    }
     bn_flag_decide(
         p, flag, value > flag->threshold, value, "record as root, or set kernel.perf_event_paranoid to 1",
         q->kernel_sampled        ? "the kernel was sampled (%.2f s of system time)"

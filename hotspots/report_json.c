@@ -122,8 +122,13 @@ static void add_coverage(cJSON *o, const struct bn_profile *p)
     number(o, "coverage", c.seen_ns ? (double)c.sampled_ns / (double)c.seen_ns : BN_UNKNOWN);
     number(o, "threads_never_sampled", (double)c.n_short);
     number(o, "threads_never_sampled_ns", (double)c.short_ns);
-    at_the_end(o, q, "user_ns", q->user_ns);
-    at_the_end(o, q, "system_ns", q->system_ns);
+    cJSON_AddBoolToObject(o, "coverage_impossible", c.impossible);
+    at_the_end(o, q, "cpu_ns", bn_profile_cpu_ns(q));
+    at_the_end(o, q, "unreached_ns", q->unreached_ns);
+    number(o, "user_ns", q->partial || !bn_profile_divided(q) ? BN_UNKNOWN : (double)q->user_ns);
+    number(o, "system_ns", q->partial || !bn_profile_divided(q) ? BN_UNKNOWN : (double)q->system_ns);
+    text(o, "ran_on", bn_profile_fact(p, "ran_on"));
+    text(o, "not_sampled", bn_profile_fact(p, "not_sampled"));
     at_the_end(o, q, "major_faults", q->major_faults);
     at_the_end(o, q, "minor_faults", q->minor_faults);
     number(o, "sleeps", (double)q->n_sleeps);

@@ -70,7 +70,29 @@ static void weight_line(FILE *f, bool md, const struct bn_profile *p)
     bn_buf_free(&b);
 }
 
-/* What the samples stand for together, against the CPU time that the kernel accounts. */
+/* What the source could not be at, and what was not waited for. */
+static void bounds_lines(FILE *f, bool md, const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    struct bn_buf b = {0};
+
+    if (q->unreached_ns) {
+        bn_buf_printf(&b, "%s of the %s of CPU time: %s", bn_text_time((double)q->unreached_ns),
+                      bn_text_time((double)bn_profile_cpu_ns(q)),
+                      bn_profile_by_timer(q)
+                          ? "programs that cannot load a library (static, setuid), or lost their environment"
+                          : "programs with other rights than yours (setuid, setgid, capabilities), where the "
+                            "kernel takes the events off");
+        line(f, md, "Out of reach", b.p);
+    }
+    if (bn_profile_fact(p, "ran_on"))
+        line(f, md, "Left behind", bn_profile_fact(p, "ran_on"));
+    if (bn_profile_fact(p, "not_sampled"))
+        line(f, md, "Not sampled", bn_profile_fact(p, "not_sampled"));
+    bn_buf_free(&b);
+}
+
+/* What the samples stand for together, against the CPU time of the same processes in the same interval. */
 static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
 {
     struct bn_coverage c = bn_coverage_of(p);
@@ -80,6 +102,14 @@ static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
         bn_buf_printf(&b, "the samples stand for %s, %.1f %% of the %s of CPU time that could be sampled",
                       bn_text_time((double)c.sampled_ns), percent(c.sampled_ns, c.seen_ns),
                       bn_text_time((double)c.seen_ns));
+    else if (bn_profile_cpu_ns(&p->quality))
+        bn_buf_printf(
+            &b,
+            "unknown: the samples stand for %s of %s of CPU time, of which it is not known how much ran in "
+            "the kernel",
+            bn_text_time((double)c.sampled_ns), bn_text_time((double)bn_profile_cpu_ns(&p->quality)));
+    if (c.impossible)
+        bn_buf_puts(&b, "; **more than there was: an error of this record**");
     line(f, md, "Coverage", b.n ? b.p : "unknown");
     b.n = 0;
     if (c.n_short) {
@@ -87,17 +117,21 @@ static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
                       bn_text_count(c.n_short), bn_text_time((double)c.short_ns));
         line(f, md, "Threads never sampled", b.p);
     }
+    bounds_lines(f, md, p);
     bn_buf_free(&b);
 }
 
 static void cost_lines(FILE *f, bool md, const struct bn_profile *p)
 {
     const struct bn_profile_quality *q = &p->quality;
-    uint64_t cpu_ns = q->user_ns + q->system_ns;
+    uint64_t cpu_ns = bn_profile_cpu_ns(q);
+    bool divided = bn_profile_divided(q);
     struct bn_buf b = {0};
 
     if (q->kernel_sampled)
         bn_buf_puts(&b, "none: kernel code is sampled too");
+    else if (!divided)
+        bn_buf_puts(&b, "unknown: the kernel's accounting does not tell how much of the CPU time it was");
     else if (bn_profile_by_timer(q))
         bn_buf_printf(&b,
                       "none: the %.2f %% of the CPU time that ran in the kernel count for the user code that "

@@ -339,6 +339,18 @@ size_t bn_part_threads(struct bn_profile *p, const char *json, size_t n, struct 
 
 /* ---- footer ---- */
 
+/* Lines as one. */
+static void add_lines(struct bn_profile *p, const char *key, const char *lines)
+{
+    struct bn_buf b = {0};
+
+    for (const char *at = lines; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
+        bn_buf_printf(&b, "%s%.*s", b.n ? "; " : "", (int)strcspn(at, "\n"), at);
+    if (b.n)
+        bn_profile_add_fact(p, key, b.p);
+    bn_buf_free(&b);
+}
+
 int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *json, size_t n,
                    struct bn_err *err)
 {
@@ -362,8 +374,7 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     q->recorder_cpu_ns = count(root, "recorder_cpu_ns", 0);
     if (text(root, "ran_on"))
         bn_profile_add_fact(p, "ran_on", text(root, "ran_on"));
-    if (text(root, "not_sampled"))
-        bn_profile_add_fact(p, "not_sampled", text(root, "not_sampled"));
+    add_lines(p, "not_sampled", text(root, "not_sampled"));
     p->model.sha256 = bn_profile_str(p, text(root, "model_sha256"));
     p->limits.threads = count32(limits, "threads");
     p->limits.read_bytes_per_s = real(limits, "read_bytes_per_s");

@@ -204,15 +204,20 @@ static inline uint64_t bn_profile_cpu_ns(const struct bn_profile_quality *q)
     return q->cpu_ns ? q->cpu_ns : q->user_ns + q->system_ns;
 }
 
-/* The program's CPU time that samples can stand for; 0 = unknown. Without the kernel's that is user time, if
- * practically all of the CPU time is told apart. */
+/* Is it known for practically all of the CPU time what was the kernel's? */
+static inline bool bn_profile_divided(const struct bn_profile_quality *q)
+{
+    uint64_t told_ns = q->user_ns + q->system_ns;
+
+    return told_ns > 0 && (double)told_ns >= 0.95 * (double)bn_profile_cpu_ns(q);
+}
+
+/* The program's CPU time that samples can stand for; 0 = unknown. */
 static inline uint64_t bn_profile_seen_ns(const struct bn_profile_quality *q)
 {
-    uint64_t cpu_ns = bn_profile_cpu_ns(q);
-
     if (q->kernel_sampled || bn_profile_by_timer(q))
-        return cpu_ns;
-    return (double)(q->user_ns + q->system_ns) >= 0.95 * (double)cpu_ns ? q->user_ns : 0;
+        return bn_profile_cpu_ns(q);
+    return bn_profile_divided(q) ? q->user_ns : 0;
 }
 
 struct bn_profile_limits {

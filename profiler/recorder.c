@@ -523,6 +523,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
         .ran = true,
         .left = left,
         .ran_on = ran_on,
+        .kernel_sampled = rec->sampler.ladder.kernel_sampled || rec->sampler.timer,
         .exit_status = foot.end.exit_status,
         .generated = rec->o->engine && has_generated(rec),
         .n_samples = rec->intake.n_total,

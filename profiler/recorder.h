@@ -47,6 +47,7 @@ struct bn_recorder_result {
     bool left;       /* it runs on */
     bool generated;  /* the engine got as far as generating */
     uint64_t n_samples, n_lost;
+    bool kernel_sampled;
     bool ran_on; /* processes that it started have not ended */
     uint64_t duration_ns;
     struct bn_cpu_time cpu;   /* of the program */

@@ -31,7 +31,10 @@ char *bn_left_behind_text(const struct bn_left_behind *left, const struct bn_int
 
     if (left->n == 0)
         return NULL;
-    bn_buf_printf(&b, left->n == 1 ? "1 process ran on: " : "%zu processes ran on: ", left->n);
+    bn_buf_printf(&b,
+                  left->n == 1 ? "1 process ran on when the program had ended, recorded until then: "
+                               : "%zu processes ran on when the program had ended, recorded until then: ",
+                  left->n);
     for (size_t i = 0; i < left->n && i < NAMED; i++) {
         const char *name = bn_intake_name(in, left->pids[i]);
         bn_buf_printf(&b, "%s%s (%d)", i ? ", " : "", *name ? name : "unnamed", (int)left->pids[i]);

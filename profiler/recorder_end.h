@@ -17,7 +17,7 @@ struct bn_left_behind {
  * last record. */
 struct bn_left_behind bn_left_behind_find(const struct bn_intake *in, pid_t program);
 
-/* "2 processes ran on: …", for people; NULL = there are none. The caller frees. */
+/* "2 processes ran on when …", for people; NULL = there are none. The caller frees. */
 char *bn_left_behind_text(const struct bn_left_behind *left, const struct bn_intake *in);
 
 /* CPU time of a launched program: by the events of `s`, stopped, and by `end`, which counts children that

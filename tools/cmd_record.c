@@ -240,6 +240,28 @@ static int fail_but_keep(const struct job *job, const struct bn_err *err)
     return BN_EXIT_FAILED;
 }
 
+/* Why there can be no sample, and what helps. */
+static void explain_nothing(const struct job *job, const struct bn_recorder_result *result)
+{
+    const struct bn_cpu_time *t = &result->cpu;
+    double period_ns = 1e9 / job->options.ladder.rate_hz;
+    const char *reason = "", *remedy = "";
+
+    if (t->unreached_ns > t->cpu_ns / 2) {
+        reason = ", where the source of samples cannot be (a setuid, setgid or otherwise privileged program)";
+        remedy = "; record it as root";
+    } else if (result->ran_on) {
+        reason = " before the program ended and left others behind";
+        remedy = "; let it stay in the foreground, or follow the others with -p";
+    } else if (!result->kernel_sampled && t->system_ns > t->cpu_ns / 2) {
+        reason = ", most of it in the kernel, which may not be sampled";
+    } else if ((double)t->cpu_ns < 2 * period_ns) {
+        reason = ", hardly a period of the sampling";
+    }
+    fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time%s, so there is no recording%s\n",
+            (double)t->cpu_ns / 1e6, reason, remedy);
+}
+
 /* The program has ended and profile.part is whole. */
 static int finish(const struct job *job, const struct bn_recorder_result *result)
 {
@@ -256,8 +278,7 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
         note(NULL, "interrupted twice: the recording ends here, the program goes on");
     if (result->n_samples == 0) {
         remove_folder(job);
-        fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time, so there is no recording\n",
-                (double)result->cpu.cpu_ns / 1e6);
+        explain_nothing(job, result);
         return result->exit_status;
     }
     /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */
