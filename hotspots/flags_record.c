@@ -142,24 +142,33 @@ void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
 
 /* CPU timers expire at the kernel's tick, and what a thread ran between two of its samples counts for the
  * second: fewer samples than asked are no loss, but time that none stands for is. */
+static const char *timer_advice(const struct bn_profile *p, const struct bn_coverage *c)
+{
+    double missing_ns = (double)c->seen_ns - (double)c->sampled_ns;
+    /* Of every thread with samples that missing part is half a period, on average. */
+    double by_threads_ns =
+        (double)c->short_ns + (double)(p->n_threads - c->n_short) * 0.5e9 / p->quality.asked_hz;
+
+    if (by_threads_ns > missing_ns / 2)
+        return "many threads end within a few ticks of the kernel, when timers expire: allow perf events, "
+               "which can "
+               "be had at a higher --freq";
+    return "static and setuid programs, and those that clear their environment, cannot be sampled by timers: "
+           "allow "
+           "perf events, or record them by themselves";
+}
+
 static void decide_coverage(struct bn_profile *p, struct bn_flag *flag, double room)
 {
     const struct bn_profile_quality *q = &p->quality;
     struct bn_coverage c = bn_coverage_of(p);
     double value = percent(c.sampled_ns, c.seen_ns);
+    bool raised = value + room < flag->threshold;
 
-    bn_flag_decide(
-        p, flag,
-        value + room<flag->threshold, value, c.unreached_ns> c.short_ns
-            ? "static and setuid programs, and those that clear their environment, cannot be sampled by "
-              "timers: allow perf events, or record them by themselves"
-        : c.short_ns > c.seen_ns / 50
-            ? "many threads end within a tick of the kernel, where timers expire: allow perf events"
-            : "the machine is too busy for its timers: record on a quieter one, or allow perf events",
-        "samples stand for %.1f %% of the program's CPU time (%.1f of %.1f Hz); %.3f s ran where timers "
-        "cannot be; %" PRIu64 " threads without a sample ran for %.3f s",
-        value, q->achieved_hz, q->asked_hz, (double)c.unreached_ns / 1e9, c.n_short,
-        (double)c.short_ns / 1e9);
+    bn_flag_decide(p, flag, raised, value, timer_advice(p, &c),
+                   "samples stand for %.1f %% of the program's CPU time (%.1f of %.1f Hz); %" PRIu64
+                   " threads without a sample ran for %.3f s",
+                   value, q->achieved_hz, q->asked_hz, c.n_short, (double)c.short_ns / 1e9);
 }
 
 static const char *throttled_advice(const struct bn_coverage *c)

@@ -77,12 +77,10 @@ static void bounds_lines(FILE *f, bool md, const struct bn_profile *p)
     struct bn_buf b = {0};
 
     if (q->unreached_ns) {
-        bn_buf_printf(&b, "%s of the %s of CPU time: %s", bn_text_time((double)q->unreached_ns),
-                      bn_text_time((double)bn_profile_cpu_ns(q)),
-                      bn_profile_by_timer(q)
-                          ? "programs that cannot load a library (static, setuid), or lost their environment"
-                          : "programs with other rights than yours (setuid, setgid, capabilities), where the "
-                            "kernel takes the events off");
+        bn_buf_printf(&b,
+                      "%s of the %s of CPU time: programs with other rights than yours (setuid, setgid, "
+                      "capabilities), where the kernel takes the events off",
+                      bn_text_time((double)q->unreached_ns), bn_text_time((double)bn_profile_cpu_ns(q)));
         line(f, md, "Out of reach", b.p);
     }
     if (bn_profile_fact(p, "ran_on"))
@@ -99,9 +97,10 @@ static void coverage_line(FILE *f, bool md, const struct bn_profile *p)
     struct bn_buf b = {0};
 
     if (c.seen_ns)
-        bn_buf_printf(&b, "the samples stand for %s, %.1f %% of the %s of CPU time that could be sampled",
+        bn_buf_printf(&b, "the samples stand for %s, %.1f %% of the %s of %sCPU time",
                       bn_text_time((double)c.sampled_ns), percent(c.sampled_ns, c.seen_ns),
-                      bn_text_time((double)c.seen_ns));
+                      bn_text_time((double)c.seen_ns),
+                      p->quality.kernel_sampled || bn_profile_by_timer(&p->quality) ? "" : "user ");
     else if (bn_profile_cpu_ns(&p->quality))
         bn_buf_printf(
             &b,

@@ -15,6 +15,7 @@ struct bn_intake_thread {
     uint64_t end_ns;
     char name[16];
     struct bn_off_cpu_thread times;
+    uint64_t told_ns; /* its CPU time, where the source says that; 0 = it does not */
 };
 
 void bn_intake_begin(struct bn_intake *in, const struct bn_record_format *format, bool frame_pointers)
@@ -146,6 +147,11 @@ static void apply_to_threads(struct bn_intake *in, const struct bn_record *r)
     case PERF_RECORD_EXIT:
         if (known)
             end_thread(&in->threads[*known], r->t_ns);
+        break;
+    case PERF_RECORD_READ: /* of sources that tell no switches */
+        thread = thread_of(in, r->pid, r->tid);
+        if (r->value > in->threads[thread].told_ns)
+            in->threads[thread].told_ns = r->value;
         break;
     case PERF_RECORD_SWITCH:
         thread = thread_of(in, r->pid, r->tid);
@@ -284,13 +290,12 @@ static void write_samples(struct bn_intake *in, struct bn_raw_writer *w)
 void bn_intake_write_totals(struct bn_intake *in, struct bn_raw_writer *w)
 {
     bn_off_cpu_write(&in->off_cpu, w);
-    if (in->no_switches)
-        return;
     struct bn_raw_on_cpu *on = bn_xcalloc(in->n_threads + 1, sizeof *on);
     for (size_t i = 0; i < in->n_threads; i++) {
         struct bn_off_cpu_thread times = in->threads[i].times;
         bn_off_cpu_ends(&times, in->last_ns);
-        on[i] = (struct bn_raw_on_cpu){.thread = (uint32_t)i, .ns = times.on_ns};
+        on[i] = (struct bn_raw_on_cpu){.thread = (uint32_t)i,
+                                       .ns = in->no_switches ? in->threads[i].told_ns : times.on_ns};
     }
     bn_raw_append(w, BN_RAW_ON_CPU, on, in->n_threads * sizeof *on, NULL, 0);
     free(on);

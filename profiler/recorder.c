@@ -524,6 +524,8 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
         .left = left,
         .ran_on = ran_on,
         .kernel_sampled = rec->sampler.ladder.kernel_sampled || rec->sampler.timer,
+        .timer = rec->sampler.timer != NULL,
+        .rate_hz = rec->sampler.rate_hz,
         .exit_status = foot.end.exit_status,
         .generated = rec->o->engine && has_generated(rec),
         .n_samples = rec->intake.n_total,

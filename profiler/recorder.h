@@ -47,8 +47,9 @@ struct bn_recorder_result {
     bool left;       /* it runs on */
     bool generated;  /* the engine got as far as generating */
     uint64_t n_samples, n_lost;
-    bool kernel_sampled;
-    bool ran_on; /* processes that it started have not ended */
+    bool kernel_sampled, timer;
+    uint32_t rate_hz; /* asked, after the limits of the source */
+    bool ran_on;      /* processes that it started have not ended */
     uint64_t duration_ns;
     struct bn_cpu_time cpu;   /* of the program */
     uint64_t recorder_cpu_ns; /* ours, meanwhile */

@@ -4,6 +4,9 @@
 #include "profiler/recorder_end.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "profiler/timer_proc.h"
 
 enum {
     SLACK_NS = 10000000,      /* a child of ours until it becomes the program */
@@ -59,6 +62,24 @@ static void add_left_behind(struct bn_cpu_counts *counts, const struct bn_left_b
     }
 }
 
+/* By what each process says of itself, and by what was waited for: the one lacks processes without timers,
+ * the other those that nobody waited for. Programs write the first, so it is not believed beyond what the
+ * machine has. */
+static uint64_t used_with_timers(const struct bn_timer *t, const struct bn_intake *in,
+                                 const struct bn_launch_end *end, const struct bn_left_behind *left)
+{
+    uint64_t most_ns = (bn_now_ns() - in->start_ns) * (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
+    uint64_t told_ns = bn_timer_used_ns(t), sum_ns = end->user_ns + end->system_ns;
+    struct bn_attach_usage usage;
+
+    for (size_t i = 0; i < left->n; i++)
+        if (bn_attach_usage(left->pids[i], &usage))
+            sum_ns += bn_timer_process_ns(left->pids[i]) + usage.waited_user_ns + usage.waited_system_ns;
+    if (told_ns > most_ns)
+        return sum_ns;
+    return told_ns > sum_ns ? told_ns : sum_ns;
+}
+
 struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
                                             const struct bn_launch_end *end,
                                             const struct bn_left_behind *left)
@@ -70,8 +91,9 @@ struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struc
 
     add_left_behind(&counts, left);
     counts.slack_ns += (counts.user_ns + counts.system_ns) / 50;
+    counts.all_covered = s->timer != NULL; /* where timers are not is not known */
     if (s->timer)
-        counts.covered_ns = counts.user_ns + counts.system_ns;
+        counts.covered_ns = used_with_timers(s->timer, in, end, left);
     return bn_cpu_time_settle(&counts);
 }
 

@@ -241,6 +241,11 @@ int bn_record_decode(const struct bn_record_format *format, const uint8_t *at, s
     case PERF_RECORD_EXIT:
         decode_task(&c, r);
         break;
+    case PERF_RECORD_READ:
+        r->pid = (int32_t)take_u32(&c);
+        r->tid = (int32_t)take_u32(&c);
+        r->value = take_u64(&c);
+        break;
     case PERF_RECORD_LOST:
         take_u64(&c); /* id */
         r->lost = take_u64(&c);

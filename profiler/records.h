@@ -33,6 +33,8 @@ struct bn_record {
     /* FORK, EXIT */
     int32_t parent_pid, parent_tid;
 
+    uint64_t value; /* READ: CPU time of the thread, ns */
+
     uint64_t lost; /* LOST, LOST_SAMPLES: how many */
 
     /* SAMPLE */

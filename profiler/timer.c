@@ -173,6 +173,7 @@ static bool accept(struct bn_timer *t, struct bn_buf *out, size_t from)
     case PERF_RECORD_COMM:
     case PERF_RECORD_FORK:
     case PERF_RECORD_EXIT:
+    case PERF_RECORD_READ:
         break;
     default:
         t->n_damaged++;
@@ -236,6 +237,40 @@ static void give_back(struct bn_timer *t, size_t i)
 
 /* ---- rounds ---- */
 
+static bool is_gone(pid_t pid, pid_t tid)
+{
+    return (tid ? (int)syscall(SYS_tgkill, pid, tid, 0) : kill(pid, 0)) != 0 && errno == ESRCH;
+}
+
+/* A slot is looked at while it is held, so that it cannot have become another thread's meanwhile. */
+static void end_gone(struct bn_timer_slot *slot)
+{
+    uint32_t state = slot->state;
+    int32_t pid = slot->pid, tid = slot->tid;
+
+    if ((state != BN_TIMER_LIVE && state != BN_TIMER_TAKEN) || pid <= 0 || tid <= 0 || !is_gone(pid, tid))
+        return;
+    if (state == BN_TIMER_LIVE && !atomic_compare_exchange_strong(&slot->state, &state, BN_TIMER_TAKEN))
+        return;
+    if (slot->pid == pid && slot->tid == tid) {
+        slot->tid = 0;
+        slot->state = BN_TIMER_ENDED;
+    } else {
+        slot->state = BN_TIMER_LIVE;
+    }
+}
+
+static void free_gone(struct bn_timer_process *process)
+{
+    uint32_t live = BN_TIMER_LIVE;
+    int32_t pid = process->pid;
+
+    if (process->state != BN_TIMER_LIVE || pid <= 0 || !is_gone(pid, 0) ||
+        !atomic_compare_exchange_strong(&process->state, &live, BN_TIMER_TAKEN))
+        return;
+    process->state = process->pid == pid ? BN_TIMER_FREE : BN_TIMER_LIVE;
+}
+
 /* Threads that were killed, and processes that are gone, could not say so. */
 static void look_for_ended(struct bn_timer *t)
 {
@@ -244,30 +279,23 @@ static void look_for_ended(struct bn_timer *t)
     if (now_ns - t->looked_ns < LOOK_MS * 1000000ull)
         return;
     t->looked_ns = now_ns;
-    for (size_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) {
-        struct bn_timer_slot *slot = &t->region->slots[i];
-        uint32_t state = slot->state;
-        if ((state == BN_TIMER_LIVE || state == BN_TIMER_TAKEN) && slot->pid > 0 && slot->tid > 0 &&
-            syscall(SYS_tgkill, slot->pid, slot->tid, 0) != 0 && errno == ESRCH)
-            slot->state = BN_TIMER_ENDED;
-    }
-    for (size_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++) {
-        struct bn_timer_process *process = &t->region->processes[i];
-        if (process->state == BN_TIMER_LIVE && process->pid > 0 && kill(process->pid, 0) != 0 &&
-            errno == ESRCH)
-            process->state = BN_TIMER_FREE;
-    }
+    for (size_t i = 0; i < BN_TIMER_MAX_SLOTS; i++)
+        end_gone(&t->region->slots[i]);
+    for (size_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++)
+        free_gone(&t->region->processes[i]);
 }
 
 static uint32_t drain(struct bn_timer *t, size_t ring, struct bn_buf *out)
 {
-    uint32_t state = atomic_load(&t->region->slots[ring].state);
-    if (state != BN_TIMER_LIVE && state != BN_TIMER_ENDED)
-        return 0;
-    uint32_t n = drain_slot(t, ring, out);
-    if (state == BN_TIMER_ENDED)
+    _Atomic uint32_t *state = &t->region->slots[ring].state;
+    uint32_t ended = BN_TIMER_ENDED;
+
+    if (atomic_compare_exchange_strong(state, &ended, BN_TIMER_TAKEN)) { /* no thread takes it meanwhile */
+        uint32_t n = drain_slot(t, ring, out);
         give_back(t, ring);
-    return n;
+        return n;
+    }
+    return ended == BN_TIMER_LIVE ? drain_slot(t, ring, out) : 0;
 }
 
 struct moment {
@@ -337,6 +365,18 @@ double bn_timer_fill(const struct bn_timer *t)
         fullest = share > fullest && share <= 1 ? share : fullest;
     }
     return fullest;
+}
+
+uint64_t bn_timer_used_ns(const struct bn_timer *t)
+{
+    uint64_t sum_ns = t->region ? t->region->ended_ns : 0;
+
+    for (size_t i = 0; t->region && i < BN_TIMER_MAX_PROCESSES; i++) {
+        const struct bn_timer_process *process = &t->region->processes[i];
+        if (process->state == BN_TIMER_LIVE && process->pid > 0 && !process->told)
+            sum_ns += bn_timer_process_ns(process->pid);
+    }
+    return sum_ns;
 }
 
 uint64_t bn_timer_lost(const struct bn_timer *t)

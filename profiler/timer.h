@@ -62,6 +62,10 @@ double bn_timer_fill(const struct bn_timer *t);
 /* No more samples: every timer stops when it expires next. */
 void bn_timer_stop(struct bn_timer *t);
 
+/* CPU time of the processes that have the timers, by their own clocks: of those that said so when they ended,
+ * and of those that live. Processes that were killed are missing. */
+uint64_t bn_timer_used_ns(const struct bn_timer *t);
+
 /* Records that found their ring full, or were damaged, so far. */
 uint64_t bn_timer_lost(const struct bn_timer *t);
 

@@ -40,12 +40,17 @@ static _Thread_local uint64_t my_stack_end __attribute__((tls_model("initial-exe
 
 extern void *__libc_stack_end __attribute__((weak)); // NOLINT: the name is libc's
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 static int32_t gettid_(void)
@@ -62,23 +67,23 @@ static struct bn_timer_ring ring_of(uint32_t slot)
 
 /* ---- the signal handler ---- */
 
-static void expired(uint32_t index, int overrun, const ucontext_t *u)
+/* A sample stands for the CPU time of its thread since the one before. Timers expire at the kernel's tick, so
+ * that is one period or several, and less for the first. What expires while a record is being written counts
+ * for the next one. */
+static void expired(uint32_t index, const ucontext_t *u)
 {
     struct bn_timer_slot *slot = &region->slots[index];
-    uint32_t periods = 1 + (overrun > 0 ? (uint32_t)overrun : 0);
 
-    if (slot->pid != own_pid || slot->state != BN_TIMER_LIVE)
+    if ((int)index != my_slot || slot->pid != own_pid || slot->state != BN_TIMER_LIVE)
         return; /* a left-over of a thread that has ended */
     if (region->stopped) {
         struct itimerspec off = {{0, 0}, {0, 0}};
         syscall(SYS_timer_settime, slot->timer, 0, &off, NULL);
-    } else if (slot->busy) {
-        slot->carry += periods;
-    } else {
-        periods += slot->carry;
-        slot->carry = 0;
+    } else if (!slot->busy) {
         struct bn_timer_ring ring = ring_of(index);
-        bn_timer_take(&ring, region, own_pid, periods, u);
+        uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID), weight_ns = cpu_ns - slot->counted_ns;
+        slot->counted_ns = cpu_ns;
+        bn_timer_take(&ring, region, own_pid, weight_ns ? weight_ns : 1, u);
     }
 }
 
@@ -103,7 +108,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
 
     if (info->si_code == SI_TIMER && value >> 32 == OURS && (uint32_t)value < BN_TIMER_MAX_SLOTS)
-        expired((uint32_t)value, info->si_overrun, context);
+        expired((uint32_t)value, context);
     else
         not_ours(sig, info, context);
     errno = saved;
@@ -156,17 +161,35 @@ static uint64_t find_stack_end(void)
     return self > here && self - here < THREAD_MAX ? self & ~7ull : 0;
 }
 
-static int take_slot(void)
+static int take_slot_in(uint32_t state)
 {
     uint32_t first = (uint32_t)gettid_() % BN_TIMER_MAX_SLOTS;
 
     for (uint32_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) {
-        uint32_t index = (first + i) % BN_TIMER_MAX_SLOTS, expected = BN_TIMER_FREE;
-        if (atomic_compare_exchange_strong(&region->slots[index].state, &expected, BN_TIMER_TAKEN))
+        uint32_t index = (first + i) % BN_TIMER_MAX_SLOTS, expected = state;
+        struct bn_timer_slot *slot = &region->slots[index];
+        if (state == BN_TIMER_ENDED && slot->head - slot->tail > region->ring_bytes / 2)
+            continue;
+        if (atomic_compare_exchange_strong(&slot->state, &expected, BN_TIMER_TAKEN))
             return (int)index;
     }
-    atomic_fetch_add(&region->untimed_threads, 1);
     return -1;
+}
+
+/* An empty slot, else one whose thread has ended: the recorder comes by ten times a second only, threads can
+ * come and go by the thousand. */
+static int take_slot(void)
+{
+    int index = take_slot_in(BN_TIMER_FREE);
+
+    if (index >= 0)
+        region->slots[index].head = region->slots[index].tail = region->slots[index].samples =
+            region->slots[index].lost = region->slots[index].lost_ns = 0;
+    else
+        index = take_slot_in(BN_TIMER_ENDED);
+    if (index < 0)
+        atomic_fetch_add(&region->untimed_threads, 1);
+    return index;
 }
 
 /* The signal must reach this thread, and must still be ours. */
@@ -197,9 +220,9 @@ static void begin(int32_t parent_pid, int32_t parent, bool exec)
     slot->pid = own_pid;
     slot->tid = gettid_();
     slot->process = (uint32_t)(process - region->processes);
-    slot->head = slot->tail = slot->samples = slot->lost = slot->lost_periods = 0;
-    slot->busy = slot->carry = 0;
+    slot->busy = 0;
     slot->has_timer = 0;
+    slot->counted_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     slot->stack_end = my_stack_end ? my_stack_end : find_stack_end();
     my_stack_end = slot->stack_end;
     my_slot = index;
@@ -236,38 +259,73 @@ void bn_timer_thread_end(void)
     slot->busy = 1;
     uint64_t t_ns = now_ns();
     bn_timer_ring_name(&ring, own_pid, t_ns, false);
+    bn_timer_ring_used(&ring, own_pid, t_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID));
     bn_timer_ring_task(&ring, PERF_RECORD_EXIT, own_pid, own_pid, own_pid, t_ns);
+    slot->tid = 0; /* the thread's number is not the next one's */
     slot->state = BN_TIMER_ENDED;
+}
+
+void bn_timer_process_end(void)
+{
+    if (!region || own_pid != (int32_t)getpid() || atomic_exchange(&process->told, 1))
+        return;
+    atomic_fetch_add(&region->ended_ns, clock_ns(CLOCK_PROCESS_CPUTIME_ID));
+    if (my_slot < 0)
+        return;
+    struct bn_timer_ring ring = ring_of((uint32_t)my_slot);
+    ring.slot->busy = 1;
+    bn_timer_ring_used(&ring, own_pid, now_ns(), clock_ns(CLOCK_THREAD_CPUTIME_ID));
+    ring.slot->busy = 0;
 }
 
 /* ---- processes ---- */
 
+/* An empty place, or that of a process that is gone: the recorder looks for those four times a second. */
+static bool take_place(bool of_gone)
+{
+    for (uint32_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++) {
+        struct bn_timer_process *p = &region->processes[((uint32_t)own_pid + i) % BN_TIMER_MAX_PROCESSES];
+        uint32_t expected = of_gone ? BN_TIMER_LIVE : BN_TIMER_FREE;
+        int32_t pid = p->pid;
+        if (of_gone && (pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH))
+            continue;
+        if (!atomic_compare_exchange_strong(&p->state, &expected, BN_TIMER_TAKEN))
+            continue;
+        if (!of_gone || p->pid == pid) {
+            process = p;
+            return true;
+        }
+        p->state = BN_TIMER_LIVE; /* another has been quicker */
+    }
+    return false;
+}
+
 static bool take_process(void)
 {
     for (uint32_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) /* what ran here before an exec */
-        if (region->slots[i].pid == own_pid && region->slots[i].state == BN_TIMER_LIVE)
+        if (region->slots[i].pid == own_pid && region->slots[i].state == BN_TIMER_LIVE) {
+            region->slots[i].tid = 0;
             region->slots[i].state = BN_TIMER_ENDED;
+        }
     for (uint32_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++)
         if (region->processes[i].pid == own_pid && region->processes[i].state == BN_TIMER_LIVE) {
             process = &region->processes[i];
             process->start_ns = 0;
+            process->told = 0;
             return true;
         }
-    for (uint32_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++) {
-        uint32_t at = ((uint32_t)own_pid + i) % BN_TIMER_MAX_PROCESSES, expected = BN_TIMER_FREE;
-        if (!atomic_compare_exchange_strong(&region->processes[at].state, &expected, BN_TIMER_TAKEN))
-            continue;
-        process = &region->processes[at];
-        process->pid = own_pid;
-        process->start_ns = 0;
-        process->loads = 0;
-        process->closed_ns = 0;
-        process->conflict = 0;
-        process->state = BN_TIMER_LIVE;
-        return true;
+    if (!take_place(false) && !take_place(true)) {
+        atomic_fetch_add(&region->untimed_processes, 1);
+        return false;
     }
-    atomic_fetch_add(&region->untimed_processes, 1);
-    return false;
+    process->pid = own_pid;
+    process->start_ns = 0;
+    process->loads = 0;
+    process->closed_ns = 0;
+    process->conflict = 0;
+    process->told = 0;
+    process->state = BN_TIMER_LIVE;
+    return true;
 }
 
 static struct bn_timer_region *map_region(void)

@@ -21,6 +21,9 @@ void bn_timer_use_sigaction(int (*real)(int, const struct sigaction *, struct si
 void bn_timer_thread_begin(int parent);
 void bn_timer_thread_end(void);
 
+/* The process is about to end, by exit or _exit: say how much CPU time it used. */
+void bn_timer_process_end(void);
+
 /* In the child of a fork: it is a process of its own, with none of its parent's timers. */
 void bn_timer_forked(void);
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <linux/perf_event.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "profiler/timer_maps.h"
@@ -15,6 +16,16 @@ enum {
     MISS_MS = 100,  /* between two readings because of samples in no mapping: they may be in none */
     TEXT_MAX = 8 << 20,
 };
+
+uint64_t bn_timer_process_ns(int32_t pid)
+{
+    struct timespec t;
+    clockid_t clock;
+
+    if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 /* ---- what is known ---- */
 

@@ -6,6 +6,9 @@
 
 #include "profiler/timer.h"
 
+/* CPU time of a process by its clock; 0 = it is gone. */
+uint64_t bn_timer_process_ns(int32_t pid);
+
 /* The known mapping that holds the address, NULL = none. */
 const struct bn_mapping *bn_timer_known_at(const struct bn_process *process, uint64_t address);
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define BN_TIMER_MAGIC   0x31524d54u /* "TMR1" */
-#define BN_TIMER_VERSION 1u
+#define BN_TIMER_VERSION 2u
 /* The region's path for the programs: /proc/PID/fd/N of the recorder. */
 #define BN_TIMER_ENV "BNPROF_TIMER"
 
@@ -22,7 +22,8 @@ enum {
     BN_TIMER_PAD = 0xffff,        /* type of a record that fills the end of a ring */
 };
 
-/* FREE -> TAKEN (being set up) -> LIVE -> ENDED by the program; ENDED -> FREE by the recorder once drained.
+/* FREE -> TAKEN (being set up) -> LIVE -> ENDED by the program; ENDED -> TAKEN -> FREE by the recorder once
+ * drained. The next thread need not wait for that: ENDED -> TAKEN by the program goes on with the same ring.
  */
 enum bn_timer_state { BN_TIMER_FREE, BN_TIMER_TAKEN, BN_TIMER_LIVE, BN_TIMER_ENDED };
 
@@ -33,14 +34,14 @@ struct bn_timer_slot {
     _Atomic uint64_t head; /* bytes written; owner: the thread */
     _Atomic uint64_t tail; /* bytes read; owner: the recorder */
     _Atomic uint64_t samples;
-    _Atomic uint64_t lost;         /* samples and other records that found the ring full */
-    _Atomic uint64_t lost_periods; /* what the samples among them stood for */
+    _Atomic uint64_t lost;    /* samples and other records that found the ring full */
+    _Atomic uint64_t lost_ns; /* what the samples among them stood for */
 
     /* The thread's alone. */
-    uint64_t stack_end;     /* no frame lies above; 0 = unknown */
-    _Atomic uint32_t busy;  /* it is writing a record outside of the signal handler */
-    _Atomic uint32_t carry; /* periods that expired meanwhile */
+    uint64_t stack_end;    /* no frame lies above; 0 = unknown */
+    _Atomic uint32_t busy; /* it is writing a record outside of the signal handler */
     int32_t timer, has_timer;
+    uint64_t counted_ns; /* of its CPU time: what samples stand for already */
     char name[16];
 };
 
@@ -50,6 +51,7 @@ struct bn_timer_process {
     _Atomic uint64_t start_ns;  /* when its mappings had been written down, or taken over from its parent */
     _Atomic uint32_t loads;     /* calls of dlopen and dlclose that began */
     _Atomic uint64_t closed_ns; /* when the last dlclose returned */
+    _Atomic uint32_t told;      /* its CPU time is in ended_ns */
     _Atomic uint32_t conflict;  /* the program took the timers' signal away: they were stopped */
 };
 
@@ -57,10 +59,11 @@ struct bn_timer_region {
     uint32_t magic, version;
     uint64_t size_bytes;
     uint32_t interval_ns;
-    uint32_t stack_dump_bytes;                           /* multiple of 8 */
-    uint32_t ring_bytes;                                 /* of each slot, a power of two */
-    uint32_t tick_ns;                                    /* timers expire at the kernel's tick */
-    _Atomic uint32_t stopped;                            /* no more samples are wanted */
+    uint32_t stack_dump_bytes; /* multiple of 8 */
+    uint32_t ring_bytes;       /* of each slot, a power of two */
+    uint32_t tick_ns;          /* timers expire at the kernel's tick */
+    _Atomic uint64_t ended_ns; /* CPU time of processes that have ended, as they say */
+    _Atomic uint32_t stopped;  /* no more samples are wanted */
     _Atomic uint32_t untimed_threads, untimed_processes; /* found no room here */
     _Atomic uint32_t refused_timers;                     /* threads whose timer the kernel refused */
     _Atomic int32_t refused_errno;                       /* of the last one */

@@ -76,6 +76,17 @@ void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, 
     put(ring, (struct perf_event_header){.type = type}, &body, sizeof body, NULL, 0, &end);
 }
 
+void bn_timer_ring_used(struct bn_timer_ring *ring, int32_t pid, uint64_t t_ns, uint64_t cpu_ns)
+{
+    struct {
+        int32_t pid, tid;
+        uint64_t value;
+    } body = {pid, ring->slot->tid, cpu_ns};
+    struct trailer end = trailer_of(ring, pid, t_ns);
+
+    put(ring, (struct perf_event_header){.type = PERF_RECORD_READ}, &body, sizeof body, NULL, 0, &end);
+}
+
 void bn_timer_ring_comm(struct bn_timer_ring *ring, int32_t pid, uint64_t t_ns, uint32_t misc)
 {
     int32_t body[2] = {pid, ring->slot->tid};

@@ -26,6 +26,9 @@ void bn_timer_ring_commit(struct bn_timer_ring *ring, size_t n);
 void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, int32_t parent_pid,
                         int32_t parent, uint64_t t_ns);
 
+/* PERF_RECORD_READ: the CPU time of the slot's thread up to now. */
+void bn_timer_ring_used(struct bn_timer_ring *ring, int32_t pid, uint64_t t_ns, uint64_t cpu_ns);
+
 /* PERF_RECORD_COMM with the slot's name; misc: PERF_RECORD_MISC_COMM_EXEC or 0. */
 void bn_timer_ring_comm(struct bn_timer_ring *ring, int32_t pid, uint64_t t_ns, uint32_t misc);
 

@@ -155,21 +155,21 @@ static size_t stack_room(const struct bn_timer_slot *slot, uint32_t dump_bytes, 
     return room;
 }
 
-static void count_lost(struct bn_timer_slot *slot, uint64_t periods)
+static void count_lost(struct bn_timer_slot *slot, uint64_t weight_ns)
 {
     atomic_fetch_add_explicit(&slot->lost, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&slot->lost_periods, periods, memory_order_relaxed);
+    atomic_fetch_add_explicit(&slot->lost_ns, weight_ns, memory_order_relaxed);
 }
 
 void bn_timer_take(struct bn_timer_ring *ring, const struct bn_timer_region *region, int32_t pid,
-                   uint64_t periods, const ucontext_t *u)
+                   uint64_t weight_ns, const ucontext_t *u)
 {
     struct bn_timer_slot *slot = ring->slot;
     struct front front = {.head = {.type = PERF_RECORD_SAMPLE, .misc = PERF_RECORD_MISC_USER},
                           .pid = (uint32_t)pid,
                           .tid = (uint32_t)slot->tid,
                           .t_ns = now_ns(),
-                          .period = periods * region->interval_ns};
+                          .period = weight_ns};
     struct back back = {.abi = PERF_SAMPLE_REGS_ABI_64};
     uint64_t chain[CHAIN_MAX] = {(uint64_t)PERF_CONTEXT_USER};
 
@@ -184,7 +184,7 @@ void bn_timer_take(struct bn_timer_ring *ring, const struct bn_timer_region *reg
     size_t chain_bytes = 8 * (size_t)front.n_chain, size = sizeof front + chain_bytes + sizeof back;
     char *at = bn_timer_ring_reserve(ring, size + room + 8);
     if (!at) {
-        count_lost(slot, periods);
+        count_lost(slot, weight_ns);
         return;
     }
     back.stack_bytes = copy_stack(pid, at + size, (uintptr_t)back.regs[SP_INDEX], room);

@@ -241,10 +241,10 @@ static int fail_but_keep(const struct job *job, const struct bn_err *err)
 }
 
 /* Why there can be no sample, and what helps. */
-static void explain_nothing(const struct job *job, const struct bn_recorder_result *result)
+static void explain_nothing(const struct bn_recorder_result *result)
 {
     const struct bn_cpu_time *t = &result->cpu;
-    double period_ns = 1e9 / job->options.ladder.rate_hz;
+    double period_ns = 1e9 / result->rate_hz;
     const char *reason = "", *remedy = "";
 
     if (t->unreached_ns > t->cpu_ns / 2) {
@@ -257,6 +257,9 @@ static void explain_nothing(const struct job *job, const struct bn_recorder_resu
         reason = ", most of it in the kernel, which may not be sampled";
     } else if ((double)t->cpu_ns < 2 * period_ns) {
         reason = ", hardly a period of the sampling";
+    } else if (result->timer) {
+        reason = ", none of it where CPU timers could be (not in static and setuid programs)";
+        remedy = "; allow perf events";
     }
     fprintf(stderr, "bnprof: no samples in %.1f ms of CPU time%s, so there is no recording%s\n",
             (double)t->cpu_ns / 1e6, reason, remedy);
@@ -278,7 +281,7 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
         note(NULL, "interrupted twice: the recording ends here, the program goes on");
     if (result->n_samples == 0) {
         remove_folder(job);
-        explain_nothing(job, result);
+        explain_nothing(result);
         return result->exit_status;
     }
     /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */
