@@ -163,6 +163,42 @@ static void test_exec_and_end(void **state)
     expect(s, 400, 0, 0, 0, 0);
 }
 
+/* A thread that is older than the recording, or that outlives it, was off its CPU in the recording too. */
+static void test_before_and_after(void **state)
+{
+    struct story *s = begin(false);
+
+    (void)state;
+    s->t.at_start = BN_OFF_CPU_ASLEEP;
+    in(s, START_NS + 700); /* it woke up */
+    out(s, START_NS + 900);
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 950);
+    expect(s, 200, 700 + 50, 2, 0, 0);
+    s = begin(false);
+    s->t.at_start = BN_OFF_CPU_READY;
+    in(s, START_NS + 700); /* it had waited for a CPU */
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 950);
+    expect(s, 250, 0, 0, 700, 1);
+    s = begin(false);
+    s->t.at_start = BN_OFF_CPU_ASLEEP; /* seen a moment too late: it did run */
+    out(s, START_NS + 10);
+    in(s, START_NS + 30);
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 40);
+    expect(s, 10 + 10, 20, 1, 0, 0);
+    s = begin(false);
+    s->t.at_start = BN_OFF_CPU_ASLEEP; /* nothing is ever heard of it */
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 5000);
+    expect(s, 0, 5000, 1, 0, 0);
+    s = begin(false); /* nothing is known of it */
+    in(s, START_NS + 700);
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 800);
+    expect(s, 100, 0, 0, 0, 0);
+    s = begin(true);
+    s->t.at_start = BN_OFF_CPU_ASLEEP; /* no more than born */
+    bn_off_cpu_left(&s->o, &s->t, 7, START_NS, START_NS + 5000);
+    expect(s, 0, 0, 0, 0, 0);
+}
+
 /* Gaps count for the node in which they were placed; what no node can have counts for the root. */
 static void test_places(void **state)
 {
@@ -370,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_lost_halves),
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_exec_and_end),
+        cmocka_unit_test(test_before_and_after),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_exec_by_a_second_thread),
         cmocka_unit_test(test_exec_by_the_first_thread),
