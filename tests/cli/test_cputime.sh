@@ -15,16 +15,17 @@ holds() { # NAME PYTHON…: passes if no assertion fails
     "$BNPROF" hotspots --format json d/latest >report.json 2>/dev/null
     check "$1" python3 -c "
 from record import Recording
-import json
+import json, os
 r = Recording('d/latest/profile.json')
 q = json.load(open('report.json'))['quality']
 period_ns = 1e9 / r.quality['asked_hz']
 n_threads = len({id(s[2]) for s in r.samples})
 facts = {f['key']: f['value'] for f in r.json['facts']}
 assert q['cpu_ns'] > 0 and q['coverage'] <= 1.02, q
-# Every thread loses less than a period on each CPU, and what the rings lost.
+# Every thread loses less than a period on each CPU; then what the rings lost, and what fell into the time of other guests.
+stolen_ns = (q['steal_share'] or 0) * q['duration_ns'] * os.cpu_count()
 missing = q['cpu_ns'] - q['unreached_ns'] - q['sampled_ns'] - q['threads_never_sampled_ns']
-assert not q['kernel_sampled'] or missing < (2 * len(r.threads) + 2 + q['lost']) * period_ns + 0.03 * q['cpu_ns'], (missing / period_ns, q)
+assert not q['kernel_sampled'] or missing < (2 * len(r.threads) + 2 + q['lost']) * period_ns + stolen_ns + 0.03 * q['cpu_ns'], (missing / period_ns, q)
 $2"
 }
 
@@ -42,20 +43,22 @@ for event in $events; do
     record -e $event -- bash -c "$spin 2000 & $spin 300; exit 0"
     is "$event, a child that lives on: status" $status 0
     holds "$event, a child that lives on: its time counts, as its samples do" "
-assert q['cpu_ns'] > 350e6, q
+assert q['cpu_ns'] > 330e6, q
 assert len({s[2]['pid'] for s in r.with_function('spin')}) == 2
 assert facts['ran_on'].startswith('1 process ran on') and 'truth_spin (' in facts['ran_on'], facts['ran_on']
-assert r.flag('throttled')['state'] == 'clear', r.flag('throttled')"
+assert stolen_ns > 0.02 * q['cpu_ns'] or r.flag('throttled')['state'] == 'clear', r.flag('throttled')"
     check "$event, a child that lives on: is told" grep -q '1 process ran on when the program had ended.*: truth_spin (' err
     check "$event, a child that lives on: in the report" sh -c "'$BNPROF' hotspots d/latest 2>&1 | grep -q 'Left behind.*truth_spin ('"
-    sleep 2
+    kill "$(sed -n 's/.*truth_spin (\([0-9]*\)).*/\1/p' err)"
     # Nobody waits for this one either, but it ends before the program does.
-    record -e $event -- bash -c "(setsid $spin 300 &); sleep 1; $spin 200"
+    mkfifo end
+    record -e $event -- bash -c "(setsid bash -c '$spin 300; echo >end' &); read -r <end; $spin 200"
+    rm end
     holds "$event, an orphan that has ended: its time counts" "
-assert 500e6 <= q['cpu_ns'] < 700e6 and 'ran_on' not in facts, q"
+assert 490e6 <= q['cpu_ns'] < 800e6 and 'ran_on' not in facts, q"
     record -e $event -- "$spin" 500
     holds "$event, a program alone" "
-assert 500e6 <= q['cpu_ns'] < 560e6 and q['unreached_ns'] == 0 and 'ran_on' not in facts, q
+assert 490e6 <= q['cpu_ns'] < 600e6 and q['unreached_ns'] == 0 and 'ran_on' not in facts, q
 assert q['user_ns'] + q['system_ns'] == q['cpu_ns'], q"
     check "$event, a program alone: nothing is told" sh -c "! grep -q 'ran on' err"
 done
@@ -109,7 +112,7 @@ pid=$!
 sleep 0.2
 record -p $pid
 holds "attached to a shell that becomes another program" "
-assert 400e6 <= q['cpu_ns'] < 460e6, q
+assert 390e6 <= q['cpu_ns'] < 500e6, q
 assert r.with_function('spin')"
 # bash slept when the recording began; it woke in the midst of it.
 check "a sleep begun before is told" python3 -c "
@@ -139,7 +142,7 @@ assert 'can be recorded as root only' in r.flag('throttled')['advice'], r.flag('
     rm -rf d
     cp -a user/e d
     holds "an ordinary user, a child that lives on" "
-assert q['unreached_ns'] == 0 and q['cpu_ns'] > 350e6, q"
+assert q['unreached_ns'] == 0 and q['cpu_ns'] > 330e6, q"
 else
     skip "setuid" "needs root, setpriv and kernel.perf_event_paranoid=2"
 fi
