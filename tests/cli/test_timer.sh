@@ -22,8 +22,12 @@ check "kernel-not-sampled is clear" grep -qE '^clear +kernel-not-sampled' flags
 check "throttled is clear: the samples stand for the CPU time" grep -qE '^clear +throttled .*samples stand for' flags
 check "the report says whose the kernel's time is" \
     sh -c '"$BNPROF" hotspots | grep -q "Kernel not seen.*: none: .* count for the user code that called it"'
-check "no record of switches, so no thread's CPU time" \
-    python3 -c "import json; t = json.load(open('bnprof.data/latest/profile.json'))['threads']; assert t and not any(x['cpu_ns'] for x in t)"
+check "each thread's CPU time is what it said at its end" python3 -c "
+import json
+p = json.load(open('bnprof.data/latest/profile.json'))
+times = [t['cpu_ns'] for t in p['threads']]
+assert len(times) == 2 and all(800e6 <= t < 900e6 for t in times), times
+assert 0.98 * p['quality']['cpu_ns'] < sum(times) < 1.02 * p['quality']['cpu_ns'], (times, p['quality']['cpu_ns'])"
 "$BNPROF" record -e timer -F 5000 -- "$truth/truth_spin" 300 2>err
 check "a rate beyond the tick is lowered in one sentence" grep -qE '^bnprof: 5000 Hz lowered to [0-9]+ Hz: CPU timers expire' err
 "$BNPROF" flags bnprof.data/latest >flags 2>&1
