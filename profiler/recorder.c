@@ -3,9 +3,7 @@
  * program that it measures, so it sleeps as long as the rings allow. */
 #include "profiler/recorder.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +12,9 @@
 #include <unistd.h>
 
 #include "profiler/intake.h"
-#include "profiler/preloadable.h"
 #include "profiler/raw.h"
 #include "profiler/recorder_end.h"
+#include "profiler/recorder_env.h"
 #include "profiler/recorder_json.h"
 #include "profiler/scope_intake.h"
 
@@ -40,9 +38,8 @@ struct recording {
     struct bn_err no_scopes;       /* why, or empty */
     struct bn_raw_writer writer;
     struct bn_intake intake;
-    cJSON *facts;   /* of this host; taking its time, so it is before t0 */
-    char *env[4];   /* of the program, NULL-terminated */
-    int library_fd; /* -1 = not needed */
+    cJSON *facts; /* of this host; taking its time, so it is before t0 */
+    struct bn_recorder_env env;
     struct bn_ring **rings;
     struct pollfd *polls;
     bool told;
@@ -242,16 +239,6 @@ static struct bn_launch_end run_program(struct recording *rec, bool *left)
 
 /* ---- before and after ---- */
 
-static void add_env(struct recording *rec, char *text)
-{
-    size_t n = 0;
-
-    while (rec->env[n])
-        n++;
-    assert(n + 1 < BN_COUNT(rec->env));
-    rec->env[n] = text;
-}
-
 /* Every program gets a region; only the engine cannot be recorded without. */
 static int offer_scopes(struct recording *rec, struct bn_launch_command *command, struct bn_err *err)
 {
@@ -260,38 +247,8 @@ static int offer_scopes(struct recording *rec, struct bn_launch_command *command
         return rec->o->engine ? -1 : 0;
     }
     rec->scopes.engine = rec->o->engine;
-    add_env(rec, bn_xasprintf("BNPROF_SCOPE_FD=%d", rec->scopes.fd));
+    bn_recorder_env_add(&rec->env, bn_xasprintf("BNPROF_SCOPE_FD=%d", rec->scopes.fd));
     command->keep_fd = rec->scopes.fd;
-    return 0;
-}
-
-/* The loader takes blanks and colons for separators; there is another name for the same file. */
-static char *name_for_loader(struct recording *rec, const char *library)
-{
-    if (!strpbrk(library, " :"))
-        return bn_xstrdup(library);
-    rec->library_fd = open(library, O_RDONLY | O_CLOEXEC);
-    return bn_xasprintf("/proc/%d/fd/%d", (int)getpid(), rec->library_fd);
-}
-
-/* The engine has the timers in itself; another program gets them from a library loaded before its own. */
-static int bring_timers(struct recording *rec, struct bn_err *err)
-{
-    const char *before = getenv("LD_PRELOAD");
-
-    add_env(rec, bn_timer_environment(rec->sampler.timer));
-    if (rec->o->engine)
-        return 0;
-    if (bn_preloadable(rec->o->file, err) != 0)
-        return -1;
-    char *library = bn_preload_library(err);
-    if (!library)
-        return -1;
-    char *name = name_for_loader(rec, library);
-    add_env(rec, before && *before ? bn_xasprintf("LD_PRELOAD=%s:%s", name, before)
-                                   : bn_xasprintf("LD_PRELOAD=%s", name));
-    free(name);
-    free(library);
     return 0;
 }
 
@@ -314,9 +271,10 @@ static int start_launched(struct recording *rec, struct bn_launch_command *comma
     const struct bn_recorder_options *o = rec->o;
 
     *command = (struct bn_launch_command){
-        .file = o->file, .argv = o->argv, .env = (const char *const *)rec->env, .keep_fd = -1};
+        .file = o->file, .argv = o->argv, .env = (const char *const *)rec->env.words, .keep_fd = -1};
     if (offer_scopes(rec, command, err) != 0 || bn_perf_choose(&rec->sampler, &o->sampler, 0, err) != 0 ||
-        (rec->sampler.timer && bring_timers(rec, err) != 0) ||
+        (rec->sampler.timer &&
+         bn_recorder_env_timers(&rec->env, rec->sampler.timer, o->engine, o->file, err) != 0) ||
         bn_launch_start(&rec->launch, command, err) != 0 ||
         bn_perf_start(&rec->sampler, &o->sampler, rec->launch.pid, err) != 0)
         return -1;
@@ -457,27 +415,6 @@ static void settle_loss(struct recording *rec, struct bn_recorder_foot *foot)
     foot->throttled = rec->intake.n_throttled;
 }
 
-/* Of the program and what it started, for as long as they were recorded. */
-static void settle_cpu_time(struct recording *rec, struct bn_recorder_foot *foot, bool left)
-{
-    struct bn_launch_end *end = &foot->end;
-    struct bn_attach_usage used = {0};
-
-    if (rec->attach.pid)
-        used = bn_attach_used(&rec->attach);
-    else if (left)
-        bn_attach_usage(rec->launch.pid, &used);
-    if (rec->attach.pid || left) {
-        end->user_ns = used.user_ns + (left && !rec->attach.pid ? used.waited_user_ns : 0);
-        end->system_ns = used.system_ns + (left && !rec->attach.pid ? used.waited_system_ns : 0);
-        end->major_faults = used.major_faults;
-        end->minor_faults = used.minor_faults;
-    }
-    foot->cpu = rec->attach.pid
-                    ? bn_recorder_cpu_attached(&rec->sampler, &used, &rec->left_behind)
-                    : bn_recorder_cpu_launched(&rec->sampler, &rec->intake, end, &rec->left_behind);
-}
-
 static int record(struct recording *rec, struct bn_recorder_result *result, struct bn_err *err)
 {
     struct bn_launch_command command;
@@ -506,7 +443,10 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     one_round(rec, true);
     bn_intake_write_totals(&rec->intake, &rec->writer);
     settle_loss(rec, &foot);
-    settle_cpu_time(rec, &foot, left);
+    foot.cpu = rec->attach.pid
+                   ? bn_recorder_cpu_attached(&rec->sampler, &rec->attach, &rec->left_behind, &foot.end)
+                   : bn_recorder_cpu_launched(&rec->sampler, &rec->intake, &rec->left_behind,
+                                              left ? rec->launch.pid : 0, &foot.end);
     foot.ran_on = left ? NULL : bn_left_behind_text(&rec->left_behind, &rec->intake);
     struct bn_buf gaps = {0};
     if (rec->sampler.timer)
@@ -540,7 +480,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
 
 int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *result, struct bn_err *err)
 {
-    struct recording rec = {.o = o, .writer.fd = -1, .library_fd = -1};
+    struct recording rec = {.o = o, .writer.fd = -1, .env.library_fd = -1};
 
     rec.launch = (struct bn_launch){.pid = -1, .pidfd = -1, .go_fd = -1, .error_fd = -1};
     *result = (struct bn_recorder_result){0};
@@ -550,10 +490,7 @@ int bn_record(const struct bn_recorder_options *o, struct bn_recorder_result *re
     cJSON_Delete(rec.facts);
     free(rec.rings);
     free(rec.polls);
-    for (size_t i = 0; i < BN_COUNT(rec.env); i++)
-        free(rec.env[i]);
-    if (rec.library_fd >= 0)
-        close(rec.library_fd);
+    bn_recorder_env_free(&rec.env);
     bn_perf_close(&rec.sampler);
     bn_scope_reader_close(&rec.scopes);
     bn_attach_close(&rec.attach);

@@ -80,15 +80,28 @@ static uint64_t used_with_timers(const struct bn_timer *t, const struct bn_intak
     return told_ns > sum_ns ? told_ns : sum_ns;
 }
 
-struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
-                                            const struct bn_launch_end *end,
-                                            const struct bn_left_behind *left)
+static struct bn_launch_end end_of(const struct bn_attach_usage *used, bool with_waited)
 {
+    return (struct bn_launch_end){
+        .user_ns = used->user_ns + (with_waited ? used->waited_user_ns : 0),
+        .system_ns = used->system_ns + (with_waited ? used->waited_system_ns : 0),
+        .major_faults = used->major_faults,
+        .minor_faults = used->minor_faults,
+    };
+}
+
+struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
+                                            const struct bn_left_behind *left, pid_t running,
+                                            struct bn_launch_end *end)
+{
+    struct bn_attach_usage used;
+
+    if (running && bn_attach_usage(running, &used))
+        *end = end_of(&used, true);
     struct bn_cpu_counts counts = {.covered_ns = bn_perf_covered_ns(s),
                                    .user_ns = end->user_ns,
                                    .system_ns = end->system_ns,
                                    .slack_ns = SLACK_NS + in->n_threads * THREAD_SLACK_NS};
-
     add_left_behind(&counts, left);
     counts.slack_ns += (counts.user_ns + counts.system_ns) / 50;
     counts.all_covered = s->timer != NULL; /* where timers are not is not known */
@@ -97,22 +110,24 @@ struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struc
     return bn_cpu_time_settle(&counts);
 }
 
-struct bn_cpu_time bn_recorder_cpu_attached(const struct bn_perf *s, const struct bn_attach_usage *used,
-                                            const struct bn_left_behind *left)
+struct bn_cpu_time bn_recorder_cpu_attached(const struct bn_perf *s, const struct bn_attach *a,
+                                            const struct bn_left_behind *left, struct bn_launch_end *end)
 {
+    struct bn_attach_usage used = bn_attach_used(a);
+
+    *end = end_of(&used, false);
     struct bn_cpu_counts counts = {.covered_ns = bn_perf_covered_ns(s),
-                                   .user_ns = used->user_ns,
-                                   .system_ns = used->system_ns,
+                                   .user_ns = used.user_ns,
+                                   .system_ns = used.system_ns,
                                    .slack_ns = TICKS_SLACK_NS,
                                    .all_covered = true};
-    uint64_t waited_ns = used->waited_user_ns + used->waited_system_ns;
-
+    uint64_t waited_ns = used.waited_user_ns + used.waited_system_ns;
     add_left_behind(&counts, left);
     /* Children that it waited for count if they were recorded, not if they are older than the recording. */
     if (counts.user_ns + counts.system_ns + waited_ns <=
         counts.covered_ns + counts.covered_ns / 20 + counts.slack_ns) {
-        counts.user_ns += used->waited_user_ns;
-        counts.system_ns += used->waited_system_ns;
+        counts.user_ns += used.waited_user_ns;
+        counts.system_ns += used.waited_system_ns;
     }
     return bn_cpu_time_settle(&counts);
 }

@@ -20,14 +20,15 @@ struct bn_left_behind bn_left_behind_find(const struct bn_intake *in, pid_t prog
 /* "2 processes ran on when …", for people; NULL = there are none. The caller frees. */
 char *bn_left_behind_text(const struct bn_left_behind *left, const struct bn_intake *in);
 
-/* CPU time of a launched program: by the events of `s`, stopped, and by `end`, which counts children that
- * were waited for, and /proc, which counts those that were left behind. */
+/* CPU time of a launched program: by the events of `s`, stopped, and by *end, which counts children that were
+ * waited for, and /proc, which counts those that were left behind. running: the program itself has not ended;
+ * *end is then filled by /proc; 0 = it has. */
 struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
-                                            const struct bn_launch_end *end,
-                                            const struct bn_left_behind *left);
+                                            const struct bn_left_behind *left, pid_t running,
+                                            struct bn_launch_end *end);
 
-/* The same for one that ran already; `used` of that process. */
-struct bn_cpu_time bn_recorder_cpu_attached(const struct bn_perf *s, const struct bn_attach_usage *used,
-                                            const struct bn_left_behind *left);
+/* The same for one that ran already. *end is filled. */
+struct bn_cpu_time bn_recorder_cpu_attached(const struct bn_perf *s, const struct bn_attach *a,
+                                            const struct bn_left_behind *left, struct bn_launch_end *end);
 
 #endif
