@@ -45,8 +45,8 @@ struct recording {
     bool told;
     int wait_ms;
     uint64_t t0_ns, seen_ns, flushed_ns, snapshot_ns, totals_ns;
-    uint64_t horizon_ns; /* of the last round: up to there samples have been taken */
-    uint64_t end_ns;     /* of the recording */
+    uint64_t horizon_ns;               /* of the last round: up to there samples have been taken */
+    uint64_t end_ns;                   /* of the recording */
     struct bn_left_behind left_behind; /* once the last record was read */
 };
 
