@@ -27,6 +27,27 @@ void bn_scope_intake_look(struct bn_scope_reader *r, const struct bn_intake *in,
         r->gone_ns = now_ns;
 }
 
+/* Both by time: a thread's time off the CPUs comes, when it has ended, between the samples before and after.
+ */
+static void place_all(struct bn_scope_reader *r, struct bn_intake *in)
+{
+    size_t sample = 0, gap = 0;
+
+    while (sample < in->n_samples || gap < in->off_cpu.n_gaps) {
+        struct bn_intake_sample *s = sample < in->n_samples ? &in->samples[sample] : NULL;
+        struct bn_off_cpu_gap *g = gap < in->off_cpu.n_gaps ? &in->off_cpu.gaps[gap] : NULL;
+        if (s && (!g || s->t_ns < g->t_ns + g->dt_ns)) {
+            if (s->pid == in->scopes_pid && s->t_ns < in->exec_ns)
+                bn_scope_reader_mark(r, s->tid, s->t_ns, &s->raw);
+            sample++;
+        } else {
+            if (g->t_ns < in->exec_ns)
+                bn_scope_reader_mark_gap(r, g->tid, g, &g->place);
+            gap++;
+        }
+    }
+}
+
 void bn_scope_intake_place(struct bn_scope_reader *r, struct bn_intake *in, uint64_t horizon_ns)
 {
     uint64_t until_ns = r->end_ns ? earlier(horizon_ns, r->end_ns) : horizon_ns;
@@ -35,16 +56,7 @@ void bn_scope_intake_place(struct bn_scope_reader *r, struct bn_intake *in, uint
     for (uint32_t slot = 0; in->scopes_pid && slot < BN_SCOPE_MAX_THREADS; slot++)
         if ((tid = bn_scope_reader_tid(r, slot)) != 0)
             bn_intake_off_cpu_so_far(in, in->scopes_pid, tid, until_ns);
-    for (size_t i = 0; i < in->n_samples; i++) {
-        struct bn_intake_sample *s = &in->samples[i];
-        if (s->pid == in->scopes_pid && s->t_ns < in->exec_ns)
-            bn_scope_reader_mark(r, s->tid, s->t_ns, &s->raw);
-    }
-    for (size_t i = 0; i < in->off_cpu.n_gaps; i++) {
-        struct bn_off_cpu_gap *gap = &in->off_cpu.gaps[i];
-        if (gap->t_ns < in->exec_ns)
-            bn_scope_reader_mark_gap(r, gap->tid, gap, &gap->place);
-    }
+    place_all(r, in);
 }
 
 static uint64_t process_end(const struct bn_scope_reader *r, const struct bn_intake *in, uint64_t now_ns)

@@ -198,6 +198,17 @@ static int by_time(const void *a, const void *b)
     return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
 }
 
+/* They mostly come in order, but for the ones of workers that follow this thread. */
+static void sort_marks(struct bn_scope_held *h)
+{
+    size_t i = 1;
+
+    while (i < h->n_marks && h->marks[i - 1].t_ns <= h->marks[i].t_ns)
+        i++;
+    if (i < h->n_marks)
+        qsort(h->marks, h->n_marks, sizeof *h->marks, by_time);
+}
+
 /* Stages that are entered a few times a token at most: they delimit the tokens and phases. By name: another
  * program's are numbered as they come. */
 static void find_coarse(struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODES])
@@ -311,8 +322,7 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
     if (head - h->next > size) /* cannot be: the region was overwritten */
         h->next = head - size;
     bn_grow(&r->kept, &r->cap_kept, (size_t)(head - h->next) + 1, sizeof *r->kept);
-    if (h->n_marks > 1)
-        qsort(h->marks, h->n_marks, sizeof *h->marks, by_time);
+    sort_marks(h);
     for (; h->next != head; h->next++) {
         struct bn_scope_event e = ring[h->next & (size - 1)];
         if (e.t_ns > horizon_ns)
