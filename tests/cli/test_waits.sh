@@ -59,6 +59,6 @@ for threads in 2 4; do
 done
 "$BNPROF" hotspots waits.data/latest >report
 check "the table has no stage without anything" sh -c "! grep -qE '^\| [a-z_;]*wait \| 0 \| 0 ns \|' report"
-"$BNPROF" run --threads 2 --stages --max-tokens 8 --prompt x --quiet >out 2>err
+"$BNPROF" run --threads $((cpus + 2)) --stages --max-tokens 8 --prompt x --quiet >out 2>err
 check "without a recorder the workers' sleep is in no stage" sh -c "cat out err | grep -qE '^ ?wait ' || [ $cpus -eq 1 ]"
 plan
