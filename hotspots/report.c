@@ -94,6 +94,20 @@ const char *bn_text_part(const struct bn_sampled *part, const struct bn_sampled 
     return s;
 }
 
+const char *bn_text_cell(const char *text)
+{
+    size_t size, k = 0;
+    char *s = next_buffer(&size);
+
+    for (; *text && k + 6 < size; text++) {
+        if (strchr("|`<*\\", *text))
+            s[k++] = '\\';
+        s[k++] = *text;
+    }
+    strcpy(s + k, *text ? "…" : "");
+    return s;
+}
+
 const char *bn_text_code(const char *name)
 {
     size_t size, k = 0;
@@ -124,7 +138,9 @@ static void put_plain(FILE *f, const char *md)
         for (; !fence && md < end; md++) {
             if (*md == '`')
                 continue;
-            if (strncmp(md, "**", 2) == 0)
+            if (*md == '\\' && md + 1 < end)
+                fputc(*++md, f);
+            else if (strncmp(md, "**", 2) == 0)
                 md++;
             else
                 fputc(*md, f);

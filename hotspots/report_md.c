@@ -105,7 +105,7 @@ static void call_count(FILE *f, const struct bn_profile *p, const struct bn_rank
     } else if (n == 0 && item->stage && p->stages[item->stage].calls) {
         n = p->stages[item->stage].calls;
         fprintf(f, "- **Call Count**: unknown; its main stage %s was entered %s times (exact)\n",
-                bn_profile_stage_path(p, item->stage, path, sizeof path), bn_text_count(n));
+                bn_text_cell(bn_profile_stage_path(p, item->stage, path, sizeof path)), bn_text_count(n));
         return;
     }
     if (n == 0)
@@ -281,7 +281,7 @@ static void opportunities(FILE *f, const struct bn_profile *p)
             f);
     for (size_t i = 0; i < n && shown < 10 && all[i].roofline.recoverable_ns > 0; i++, shown++)
         fprintf(f, "| %s | %s | %s | %s | %s | %s |\n",
-                bn_profile_stage_path(p, all[i].stage, path, sizeof path),
+                bn_text_cell(bn_profile_stage_path(p, all[i].stage, path, sizeof path)),
                 bn_text_time((double)bn_roofline_time_ns(p, all[i].stage)),
                 bn_text_time(all[i].roofline.limit_ns), bn_text_time(all[i].roofline.recoverable_ns),
                 bn_text_percent(all[i].roofline.share), all[i].roofline.bound);
@@ -385,7 +385,7 @@ static void actions(FILE *f, const struct bn_profile *p, const struct bn_compari
         }
     if (n_opportunities && all[0].roofline.share < 0.85) {
         fprintf(f, "- [ ] bring %s nearer to the limit: %s of %s could be saved (Priority: M)\n",
-                bn_profile_stage_path(p, all[0].stage, path, sizeof path),
+                bn_text_cell(bn_profile_stage_path(p, all[0].stage, path, sizeof path)),
                 bn_text_time(all[0].roofline.recoverable_ns),
                 bn_text_time((double)bn_roofline_time_ns(p, all[0].stage)));
         n++;

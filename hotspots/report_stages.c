@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hotspots/group.h"
 #include "hotspots/report_text.h"
 #include "hotspots/roofline.h"
 #include "profiler/stats.h"
@@ -123,8 +124,67 @@ static void put_gap(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     bn_buf_free(&text);
 }
 
+/* ---- functions ---- */
+
+/* A stage's functions with most self time. */
+enum { TOPS = 2 };
+struct tops {
+    struct {
+        const char *function;
+        struct bn_sampled self;
+    } top[TOPS]; /* without samples: there is none */
+};
+
+static void add_top(struct tops *t, const char *function, const struct bn_sampled *self)
+{
+    int at = TOPS;
+
+    while (at > 0 && bn_sampled_compare(self, &t->top[at - 1].self) > 0)
+        at--;
+    for (int i = TOPS - 1; i > at; i--)
+        t->top[i] = t->top[i - 1];
+    if (at < TOPS) {
+        t->top[at].function = function;
+        t->top[at].self = *self;
+    }
+}
+
+/* Of each stage; the caller frees. */
+static struct tops *find_tops(const struct bn_profile *p)
+{
+    struct tops *tops = bn_xcalloc(p->n_stages, sizeof *tops);
+    struct bn_groups g;
+    size_t n;
+
+    bn_groups_make(&g, p, false);
+    struct bn_group_cell *cells = bn_group_cells(&g, p, true, &n);
+    for (size_t i = 0; i < n; i++)
+        add_top(&tops[cells[i].stage], p->frames[g.first_frame[cells[i].group]].function, &cells[i].self);
+    free(cells);
+    bn_groups_free(&g);
+    return tops;
+}
+
+/* Those with a good part of the stage's samples. */
+static void put_tops(FILE *f, const struct tops *t, const struct bn_sampled *samples)
+{
+    static const double least = 0.1;
+    const char *between = "";
+
+    for (int i = 0; i < TOPS; i++) {
+        double share = t->top[i].self.n ? bn_sampled_share(&t->top[i].self, samples) : 0;
+        if (share < least)
+            break;
+        fprintf(f, "%s%s %.0f %%", between, bn_text_code(t->top[i].function), 100 * share);
+        between = ", ";
+    }
+    fputs(*between ? " | " : "– | ", f);
+}
+
+/* ---- rows ---- */
+
 static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const struct bn_sampled *all,
-                    const struct bn_sampled *samples)
+                    const struct bn_sampled *samples, const struct tops *tops)
 {
     const struct bn_stage_node *s = &p->stages[stage];
     double exact_ns = (double)(s->self_ns + s->worker_ns);
@@ -132,12 +192,13 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
     struct bn_roofline roof = bn_roofline_stage(p, stage);
     char path[1024];
 
-    fprintf(f, "| %s | %s", bn_profile_stage_path(p, stage, path, sizeof path), bn_text_count(s->calls));
+    fprintf(f, "| %s | %s", bn_text_cell(bn_profile_stage_path(p, stage, path, sizeof path)),
+            bn_text_count(s->calls));
     if (s->open_calls)
         fprintf(f, " (%s still open)", bn_text_count(s->open_calls));
     fprintf(f, " | %s | ", bn_text_time(exact_ns));
     if (s->total_ns == 0 && s->fused_into && s->fused_into[0]) {
-        fprintf(f, "fused into %s | – | – | – | – |\n", s->fused_into);
+        fprintf(f, "fused into %s | – | – | – | – | – |\n", bn_text_cell(s->fused_into));
         return;
     }
     if (samples->n)
@@ -145,6 +206,7 @@ static void put_row(FILE *f, const struct bn_profile *p, uint32_t stage, const s
                 bn_text_time(ci.high));
     else
         fputs("no sample | ", f);
+    put_tops(f, tops, samples);
     fprintf(f, "%s | %s | %s | ", isnan(roof.gbytes_per_s) ? "–" : bn_text_number(roof.gbytes_per_s, 2),
             isnan(roof.gops_per_s) ? "–" : bn_text_number(roof.gops_per_s, 1),
             isnan(roof.share) ? "–" : bn_text_percent(roof.share));
@@ -168,7 +230,8 @@ static void put_head(FILE *f, const struct bn_profile *p)
         f,
         "## Stages: timers and samples side by side\n\nExact time is wall time of all threads without child "
         "stages; sampled time is CPU time with its interval (99.95 %%, so that chance leaves hardly one of "
-        "the rows outside). A gap is exact less sampled time, where exact lies outside of that interval: "
+        "the rows outside), divided among functions by self time. A gap is exact less sampled time, where "
+        "exact lies outside of that interval: "
         "what threads slept there, or had to leave the CPU to others (preempted), is %s.\n\n",
         off_cpu_known(p)                   ? "known from the kernel's records of switches"
         : bn_profile_by_timer(&p->quality) ? "not known: CPU timers tell of no switches"
@@ -179,14 +242,15 @@ static void put_head(FILE *f, const struct bn_profile *p)
               f);
     if (until)
         fprintf(f, "The recording was cut off: %s.\n\n", until);
-    fputs("| Stage | Calls | Exact | Sampled | GB/s | GOP/s | Of limit | Gap |\n"
-          "|---|---|---|---|---|---|---|---|\n",
+    fputs("| Stage | Calls | Exact | Sampled | Top functions | GB/s | GOP/s | Of limit | Gap |\n"
+          "|---|---|---|---|---|---|---|---|---|\n",
           f);
 }
 
 /* The table's rows; waits in which nobody but idle workers were, too short for a row each, are left out. */
 struct rows {
     struct bn_sampled all, *by_stage;
+    struct tops *tops;
     double fold_below_ns, folded_ns;
     unsigned n_folded;
 };
@@ -235,12 +299,13 @@ void bn_report_stages(FILE *f, const struct bn_profile *p)
         return;
     put_head(f, p);
     rows.by_stage = weigh_stages(p);
+    rows.tops = find_tops(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
         rows.fold_below_ns += FOLD_SHARE * (double)(p->stages[i].self_ns + p->stages[i].worker_ns);
     order = tree_order(p);
     for (uint32_t i = 1; i < p->n_stages; i++)
         if (!is_left_out(&rows, &p->stages[order[i]], &rows.by_stage[order[i]]))
-            put_row(f, p, order[i], &rows.all, &rows.by_stage[order[i]]);
+            put_row(f, p, order[i], &rows.all, &rows.by_stage[order[i]], &rows.tops[order[i]]);
     fputs("\n", f);
     if (rows.n_folded)
         fprintf(f,
@@ -249,4 +314,5 @@ void bn_report_stages(FILE *f, const struct bn_profile *p)
                 rows.n_folded, 100 * FOLD_SHARE, bn_text_time(rows.folded_ns));
     free(order);
     free(rows.by_stage);
+    free(rows.tops);
 }

@@ -21,6 +21,9 @@ const char *bn_text_part(const struct bn_sampled *part, const struct bn_sampled 
 /* `name` as inline code, safe in a Markdown table. */
 const char *bn_text_code(const char *name);
 
+/* A text of another program's as it is, in Markdown, also in a table. */
+const char *bn_text_cell(const char *text);
+
 /* What of a module could not be named, and what to do about it; NULL = nothing. */
 const char *bn_report_module_fault(const struct bn_profile_module *module);
 const char *bn_report_module_advice(const struct bn_profile_module *module);

@@ -149,6 +149,37 @@ static void test_causes(void **state)
     bn_profile_free(p);
 }
 
+/* By self time, inlined code as its function's; small parts are left out. */
+static void test_top_functions(void **state)
+{
+    struct bn_profile p;
+    uint32_t at[5];
+
+    (void)state;
+    bn_profile_init(&p);
+    bn_profile_add_thread(&p, &(struct bn_profile_thread){.tid = 1, .pid = 1});
+    uint32_t stage = bn_profile_add_stage(&p, 0, bn_profile_str(&p, "a|b")), other;
+    other = bn_profile_add_stage(&p, stage, bn_profile_str(&p, "below"));
+    p.stages[stage].calls = p.stages[other].calls = 1;
+    at[0] = synthetic_stack(&p, 0, "second", "program", 1, false);
+    at[1] = synthetic_stack(&p, at[0], "first", "program", 2, false);
+    at[2] = synthetic_stack(&p, at[1], "in_first", "program", 3, true);
+    at[3] = synthetic_stack(&p, 0, "x|y", "program", 4, false);
+    synthetic_samples(&p, at[0], stage, 0, 30);
+    synthetic_samples(&p, at[1], stage, 0, 20);
+    synthetic_samples(&p, at[2], stage, 0, 35);
+    synthetic_samples(&p, at[3], stage, 0, 15);
+    synthetic_samples(&p, at[3], other, 0, 91);
+    synthetic_samples(&p, at[0], other, 0, 9);
+    char *text = report(&p);
+    assert_non_null(strstr(text, "| a\\|b | 1 | 0 ns | 100 ms ("));
+    assert_non_null(strstr(text, ") | `first` 55 %, `second` 30 % | "));
+    assert_non_null(strstr(text, "| a\\|b;below | 1 | 0 ns | 100 ms ("));
+    assert_non_null(strstr(text, ") | `x'y` 91 % | "));
+    free(text);
+    bn_profile_free(&p);
+}
+
 /* What has no stages is told by the files that the code is from. */
 static void test_classes_without_stages(void **state)
 {
@@ -193,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_rule),
         cmocka_unit_test(test_causes),
+        cmocka_unit_test(test_top_functions),
         cmocka_unit_test(test_classes_without_stages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
