@@ -138,7 +138,7 @@ struct bn_scope_thread {
 };
 
 #define BN_SCOPE_MAGIC   0x31504353u /* "SCP1" */
-#define BN_SCOPE_VERSION 4u
+#define BN_SCOPE_VERSION 5u
 
 struct bn_scope_shared {
     uint32_t magic, version;
@@ -152,6 +152,7 @@ struct bn_scope_shared {
     _Atomic uint32_t n_stages;                      /* names; stage 0 is the root */
     _Atomic uint32_t n_nodes;                       /* node 0 is the root */
     _Atomic uint32_t refused_stages, refused_nodes; /* found the table full */
+    _Atomic uint32_t too_deep;                      /* scopes in more than BN_SCOPE_MAX_DEPTH others */
     _Atomic uint64_t past_events, past_dropped;     /* of threads whose slots others have taken */
     _Atomic uint32_t lock;                          /* for adding a stage, a node, a thread */
     char stages[BN_SCOPE_MAX_STAGES][BN_SCOPE_STAGE_BYTES];

@@ -83,8 +83,10 @@ static inline void bn_scope_push(struct bn_scope_thread *t, uint16_t node, enum 
 {
     uint64_t start_ns = bn_scope_now_ns();
 
-    if (t->depth++ >= BN_SCOPE_MAX_DEPTH)
+    if (t->depth++ >= BN_SCOPE_MAX_DEPTH) {
+        atomic_fetch_add_explicit(&bn_scope_mapped->too_deep, 1, memory_order_relaxed);
         return;
+    }
     t->stack[t->depth - 1] =
         (struct bn_scope_frame){.start_ns = start_ns, .node = node, .layer = t->layer, .adopted = adopted};
     bn_scope_emit(t, start_ns, node);

@@ -3,6 +3,7 @@
  * itself and for the recorder, which trusts nothing that it finds. */
 #include "core/scope.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -17,11 +18,11 @@ uint64_t bn_scope_bucket_ns(unsigned bucket)
 
 static uint64_t percentile(const uint64_t *hist, const struct bn_scope_total *sum, double q)
 {
-    uint64_t rank = (uint64_t)(q * (double)(sum->calls - 1)), seen = 0;
+    uint64_t rank = (uint64_t)ceil(q * (double)sum->calls), seen = 0; /* the nearest rank, from 1 */
 
     for (unsigned b = 0; b < BN_SCOPE_BUCKETS; b++) {
         seen += hist[b];
-        if (seen > rank) {
+        if (seen >= rank) {
             uint64_t ns = bn_scope_bucket_ns(b);
             ns = ns < sum->min_ns ? sum->min_ns : ns;
             return ns > sum->max_ns ? sum->max_ns : ns;
@@ -79,9 +80,10 @@ struct open_since {
 static uint32_t read_open(const struct bn_scope_thread *t, uint64_t until_ns,
                           struct bn_scope_frame frames[BN_SCOPE_MAX_DEPTH])
 {
-    uint32_t depth = t->depth < BN_SCOPE_MAX_DEPTH ? t->depth : BN_SCOPE_MAX_DEPTH, n = 0;
+    uint32_t depth = *(const volatile uint32_t *)&t->depth, n = 0; /* once: another process writes it */
     uint64_t since_ns = 1;
 
+    depth = depth < BN_SCOPE_MAX_DEPTH ? depth : BN_SCOPE_MAX_DEPTH;
     if (until_ns == 0 || atomic_load(&t->tid) == 0 || atomic_load(&t->end_ns) != 0)
         return 0;
     for (; n < depth; n++) {

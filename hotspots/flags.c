@@ -97,14 +97,16 @@ static char grade(const struct bn_profile *p)
 {
     int n = 0;
     double worst = 0;
+    bool unknown = false;
 
     for (size_t i = 0; i < BN_FLAG_IDS; i++) {
+        unknown = unknown || (rules[i].quality && p->flags[i].state == BN_FLAG_NOT_COMPUTED);
         if (!rules[i].quality || p->flags[i].state != BN_FLAG_RAISED)
             continue;
         n++;
         worst = fmax(worst, excess(&p->flags[i]));
     }
-    if (n == 0)
+    if (n == 0 && !(unknown && p->quality.partial)) /* what was cut off has not shown that it is good */
         return 'A';
     if (n <= 2 && worst < 2)
         return 'B';

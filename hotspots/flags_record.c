@@ -36,6 +36,17 @@ static double percent(uint64_t part, uint64_t whole)
     return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
+/* Of a recording that was cut off nothing is known that the recorder says at its end. */
+static bool is_cut_off(struct bn_profile *p, struct bn_flag *flag, const char *what)
+{
+    if (!p->quality.partial)
+        return false;
+    char *reason = bn_xasprintf("the recording was cut off: %s is not known", what);
+    bn_flag_unknown(p, flag, reason);
+    free(reason);
+    return true;
+}
+
 void bn_flag_few_samples(struct bn_profile *p, struct bn_flag *flag)
 {
     uint64_t n = p->quality.n_samples;
@@ -59,6 +70,8 @@ void bn_flag_lost_samples(struct bn_profile *p, struct bn_flag *flag)
                        lost, destroyed, damaged, n);
         return;
     }
+    if (value <= flag->threshold && is_cut_off(p, flag, "what was lost"))
+        return;
 
     bn_flag_decide(
         p, flag, value > flag->threshold, value,
@@ -126,18 +139,31 @@ static const char *worst_module(const struct bn_profile *p)
     return best.module;
 }
 
+/* What would give the code in that module names. */
+static const char *naming_advice(const struct bn_profile *p, const char *module)
+{
+    if (strcmp(module, "[anon]") == 0)
+        return "code that is made at run time (JIT) has no symbols: only its callers and callees can be "
+               "named";
+    if (bn_profile_fact(p, "files_not_named"))
+        return "the file was replaced while it was recorded: record again and leave it alone meanwhile";
+    for (size_t i = 0; i < p->n_modules; i++)
+        if (strcmp(p->modules[i].name, module) == 0 && p->modules[i].state == BN_MODULE_UNREADABLE)
+            return "the program's file could not be read when the recording had ended: record again and keep "
+                   "it "
+                   "until then";
+    return "install the debug symbols of that module, or do not strip it";
+}
+
 void bn_flag_unknown_symbols(struct bn_profile *p, struct bn_flag *flag)
 {
     const struct bn_profile_quality *q = &p->quality;
     double value = bn_profile_percent(p, BN_SAMPLE_UNNAMED);
-    bool replaced = bn_profile_fact(p, "files_not_named") != NULL;
+    const char *module = worst_module(p);
 
-    bn_flag_decide(
-        p, flag, value > flag->threshold, value,
-        replaced ? "the file was replaced while it was recorded: record again and leave it alone meanwhile"
-                 : "install the debug symbols of that module, or do not strip it",
-        "%s have a leaf without a name; most in: %s",
-        part_of_all(p, BN_SAMPLE_UNNAMED, q->n_unnamed, "samples"), worst_module(p));
+    bn_flag_decide(p, flag, value > flag->threshold, value, naming_advice(p, module),
+                   "%s have a leaf without a name; most in: %s",
+                   part_of_all(p, BN_SAMPLE_UNNAMED, q->n_unnamed, "samples"), module);
 }
 
 /* CPU timers expire at the kernel's tick, and what a thread ran between two of its samples counts for the
@@ -197,6 +223,8 @@ void bn_flag_throttled(struct bn_profile *p, struct bn_flag *flag)
                        (double)c.sampled_ns / 1e9, (double)bn_profile_cpu_ns(q) / 1e9);
         return;
     }
+    if (is_cut_off(p, flag, "the program's CPU time"))
+        return;
     if (!(q->asked_hz > 0) || isnan(q->achieved_hz)) {
         bn_flag_unknown(p, flag, "asked or achieved rate unknown");
         return;
@@ -223,6 +251,8 @@ void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)
     bool seen = q->kernel_sampled || bn_profile_by_timer(q);
     double value = seen ? 0 : percent(q->system_ns, bn_profile_cpu_ns(q));
 
+    if (!seen && is_cut_off(p, flag, "the kernel's share of the CPU time"))
+        return;
     if (!seen && !bn_profile_divided(q) && bn_profile_cpu_ns(q) > 0) {
         bn_flag_unknown(p, flag,
                         "the kernel's accounting does not tell how much of the CPU time was its own");
@@ -230,21 +260,46 @@ void bn_flag_kernel_not_sampled(struct bn_profile *p, struct bn_flag *flag)
     }
     bn_flag_decide(
         p, flag, value > flag->threshold, value, "record as root, or set kernel.perf_event_paranoid to 1",
-        q->kernel_sampled        ? "the kernel was sampled (%.2f s of system time)"
+        q->partial               ? "the kernel's time is in the samples"
+        : q->kernel_sampled      ? "the kernel was sampled (%.2f s of system time)"
         : bn_profile_by_timer(q) ? "the user code that called the kernel stands for its time (%.2f s)"
                                  : "%.2f s of system time could not be sampled",
         (double)q->system_ns / 1e9);
 }
 
+/* What other programs took from this one: the time in which its threads were ready to run, but for what the
+ * recorder itself ran. Where they want more than all CPUs together, they took it from each other. In percent
+ * of the time in which they ran or wanted to; 0 also if it is not known. */
+static double taken_percent(const struct bn_profile *p)
+{
+    const struct bn_profile_quality *q = &p->quality;
+    const char *fact = bn_profile_fact(p, "cpus");
+    uint64_t cpus, taken_ns = q->preempted_ns > q->recorder_cpu_ns ? q->preempted_ns - q->recorder_cpu_ns : 0;
+    double wanted_ns = (double)bn_profile_cpu_ns(q) + (double)q->preempted_ns;
+
+    if (!fact || bn_parse_u64(fact, 1, 1 << 20, &cpus) != 0 || !(wanted_ns > 0) ||
+        wanted_ns > 1.02 * (double)cpus * (double)q->duration_ns)
+        return 0;
+    return 100 * (double)taken_ns / wanted_ns;
+}
+
 void bn_flag_noisy_host(struct bn_profile *p, struct bn_flag *flag)
 {
-    double value = 100 * p->quality.steal_share;
+    double steal = 100 * p->quality.steal_share, taken = taken_percent(p);
+    const char *advice =
+        "repeat on a quieter host; compare nothing across this run, and believe no rate of it: "
+        "stages are timed by the clock";
 
-    if (isnan(value)) {
+    if (is_cut_off(p, flag, "what others took of the machine's time"))
+        return;
+    if (isnan(steal) && taken <= flag->threshold) {
         bn_flag_unknown(p, flag, "/proc/stat does not tell steal time");
         return;
     }
-    bn_flag_decide(p, flag, value > flag->threshold, value,
-                   "repeat on a quieter host; compare nothing across this run",
-                   "%.2f %% of the machine's time went to other guests", value);
+    steal = isnan(steal) ? 0 : steal;
+    bn_flag_decide(
+        p, flag, steal + taken > flag->threshold, steal + taken, advice,
+        "%.2f %% of the machine's time went to other guests; other programs ran for %.2f %% of the time "
+        "in which this one could have",
+        steal, taken);
 }

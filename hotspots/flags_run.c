@@ -388,11 +388,24 @@ static bool has_too_many_threads(const struct bn_profile *p, uint64_t *cpus)
     return p->run.known && fact && bn_parse_u64(fact, 1, 1 << 20, cpus) == 0 && p->run.threads > *cpus;
 }
 
+/* The waits that threads entered themselves, and all of their scopes. (Workers that no job has come for are
+ * not among them: they cost nothing.) */
+static double wait_of_threads(const struct bn_profile *p, uint64_t *wait_ns, uint64_t *all_ns)
+{
+    *wait_ns = *all_ns = 0;
+    for (uint32_t i = 1; i < p->n_stages; i++) {
+        *all_ns += p->stages[i].self_ns;
+        *wait_ns += strcmp(p->stages[i].name, "wait") == 0 ? p->stages[i].self_ns : 0;
+    }
+    return *all_ns ? 100.0 * (double)*wait_ns / (double)*all_ns : 0;
+}
+
 void bn_flag_wait_share(struct bn_profile *p, struct bn_flag *flag)
 {
     const char *advice = "use fewer threads than free cores, or larger pieces of work";
     struct bn_sampled all = bn_profile_sampled(p, 0), hits = {0};
-    uint64_t cpus;
+    uint64_t cpus, wait_ns, all_ns;
+    double by_timers = wait_of_threads(p, &wait_ns, &all_ns);
 
     if (p->n_stages <= 1) {
         bn_flag_unknown(p, flag, "the program has no scopes: its waiting cannot be told from work");
@@ -405,6 +418,10 @@ void bn_flag_wait_share(struct bn_profile *p, struct bn_flag *flag)
         bn_flag_decide(p, flag, true, percent(&hits, &all), advice,
                        "%u threads on %" PRIu64 " CPUs; %s wait at the pool's barrier", p->run.threads, cpus,
                        bn_text_part(&hits, &all, "samples"));
+    else if (by_timers > flag->threshold)
+        bn_flag_decide(p, flag, true, by_timers, advice,
+                       "threads waited for %s of the %s in their scopes; %s", bn_text_time((double)wait_ns),
+                       bn_text_time((double)all_ns), bn_text_part(&hits, &all, "samples"));
     else
         decide_share(p, flag, &hits, &all, "the pool's barrier", advice);
 }

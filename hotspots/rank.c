@@ -139,7 +139,9 @@ static void name_items(struct bn_ranking *r, const struct bn_groups *g, const st
         struct bn_rank_item *item = &r->items[i];
         if (r->by == BN_RANK_STAGE) {
             char path[1024];
-            item->name = bn_arena_strdup(&r->arena, bn_profile_stage_path(p, (uint32_t)i, path, sizeof path));
+            item->name =
+                i == 0 ? "(outside every stage)"
+                       : bn_arena_strdup(&r->arena, bn_profile_stage_path(p, (uint32_t)i, path, sizeof path));
             item->stage = (uint32_t)i;
             continue;
         }

@@ -94,17 +94,27 @@ const char *bn_text_part(const struct bn_sampled *part, const struct bn_sampled 
     return s;
 }
 
+/* Bytes of the text that end with a whole character, if they are cut there. */
+static size_t whole_characters(const char *text, size_t n)
+{
+    while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
 const char *bn_text_cell(const char *text)
 {
     size_t size, k = 0;
     char *s = next_buffer(&size);
+    size_t n = strlen(text), fits = (size - 6) / 2;
 
-    for (; *text && k + 6 < size; text++) {
-        if (strchr("|`<*\\", *text))
+    n = n <= fits ? n : whole_characters(text, fits);
+    for (size_t i = 0; i < n; i++) {
+        if (strchr("|`<*\\", text[i]))
             s[k++] = '\\';
-        s[k++] = *text;
+        s[k++] = text[i];
     }
-    strcpy(s + k, *text ? "…" : "");
+    strcpy(s + k, text[n] ? "…" : "");
     return s;
 }
 
@@ -112,16 +122,13 @@ const char *bn_text_code(const char *name)
 {
     size_t size, k = 0;
     char *s = next_buffer(&size);
+    size_t n = strlen(name), fits = size - 8;
 
+    n = n <= fits ? n : whole_characters(name, fits);
     s[k++] = '`';
-    for (; *name && k + 5 < size; name++)
-        s[k++] = *name == '`' || *name == '|' || *name == '\n' ? '\'' : *name;
-    if (*name) {
-        memcpy(s + k, "…", 3);
-        k += 3;
-    }
-    s[k++] = '`';
-    s[k] = '\0';
+    for (size_t i = 0; i < n; i++)
+        s[k++] = strchr("`|\n", name[i]) ? '\'' : name[i];
+    strcpy(s + k, name[n] ? "…`" : "`");
     return s;
 }
 

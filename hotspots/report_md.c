@@ -37,6 +37,11 @@ static void head(FILE *f, const struct bn_profile *p, const struct bn_report_opt
     fputs("\n---\n\n", f);
 }
 
+static int decimals(double value)
+{
+    return value == floor(value) ? 0 : 2;
+}
+
 static void flags(FILE *f, const struct bn_profile *p)
 {
     static const char *const severity[] = {"info", "warning", "critical"};
@@ -49,8 +54,9 @@ static void flags(FILE *f, const struct bn_profile *p)
         if (raised++ == 0)
             fputs("## Red flags\n\n", f);
         fprintf(f, "- **%s** (%s): %s %s, threshold %s %s. %s. %s\n", flag->id, severity[flag->severity],
-                bn_text_number(flag->value, 2), known(flag->unit), bn_text_number(flag->threshold, 2),
-                known(flag->unit), known(flag->evidence), known(flag->advice));
+                bn_text_number(flag->value, decimals(flag->value)), known(flag->unit),
+                bn_text_number(flag->threshold, decimals(flag->threshold)), known(flag->unit),
+                known(flag->evidence), known(flag->advice));
     }
     if (raised)
         fputc('\n', f);

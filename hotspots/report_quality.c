@@ -46,11 +46,17 @@ static void stack_lines(FILE *f, bool md, const struct bn_profile *p)
     if (p->n_stages > 1) {
         b.n = 0;
         bn_buf_printf(&b,
-                      "%.2f %%%s (%" PRIu64 " scope events, %" PRIu64 " dropped; %" PRIu64
+                      "%.2f %%%s (%" PRIu64 " scope events, %" PRIu64 " dropped%s; %" PRIu64
                       " samples within %.0f ns of a change of stage)",
                       bn_profile_percent(p, BN_SAMPLE_JOINED), equal ? " of the samples" : of,
-                      q->scope_events, q->scope_events_dropped, q->n_edge, q->empty_scope_ns);
+                      q->scope_events, q->scope_events_dropped,
+                      q->scope_events_dropped
+                          ? ": where samples of that time were is unknown, the times and calls are whole"
+                          : "",
+                      q->n_edge, q->empty_scope_ns);
         line(f, md, "Joined to a stage", b.p);
+        if (bn_profile_fact(p, "scopes_left_out"))
+            line(f, md, "Scopes left out", bn_profile_fact(p, "scopes_left_out"));
     }
     bn_buf_free(&b);
 }

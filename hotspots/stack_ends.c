@@ -34,8 +34,11 @@ static const char *advice_truncated(const struct bn_profile *p)
     const struct bn_profile_quality *q = &p->quality;
 
     if (q->n_stack_full * 2 <= q->n_truncated)
-        return "stacks of more than 256 frames are shown without their outermost ones: nothing else is "
-               "missing";
+        return q->n_stack_full
+                   ? "stacks of more than 256 frames are shown without their outermost ones; for those "
+                     "longer than their copy record with a larger --stack-dump (up to 65528)"
+                   : "stacks of more than 256 frames are shown without their outermost ones: nothing "
+                     "else is missing";
     if (q->stack_dump_bytes < LARGEST_DUMP)
         return "record with a larger --stack-dump (up to 65528); for larger frames build the program with "
                "-fno-omit-frame-pointer: the kernel follows those beyond the copy";

@@ -213,14 +213,16 @@ void bn_intake_left(struct bn_intake *in, uint64_t t_ns)
 static void add_sample(struct bn_intake *in, const struct bn_record *r)
 {
     struct bn_callstack_found found = bn_callstack_of(&in->stacks, bn_maps_process(&in->maps, r->pid), r);
+    uint32_t thread = thread_of(in, r->pid, r->tid);
 
+    bn_off_cpu_sampled(&in->threads[thread].times, r->t_ns);
     bn_grow(&in->samples, &in->cap_samples, in->n_samples + 1, sizeof *in->samples);
     in->samples[in->n_samples++] = (struct bn_intake_sample){
         .t_ns = r->t_ns,
         .pid = r->pid,
         .tid = r->tid,
         .raw = {.weight = r->period,
-                .thread = thread_of(in, r->pid, r->tid),
+                .thread = thread,
                 .stack = found.stack,
                 .node = BN_RAW_NO_SCOPES,
                 .layer = -1,
@@ -245,6 +247,9 @@ void bn_intake_record(struct bn_intake *in, const uint8_t *record)
     }
     in->last_ns = r.t_ns > in->last_ns ? r.t_ns : in->last_ns;
     in->n_lost += r.lost;
+    if (r.lost) /* perhaps switches */
+        for (size_t i = 0; i < in->n_threads; i++)
+            bn_off_cpu_lost(&in->threads[i].times);
     in->n_throttled += r.type == PERF_RECORD_THROTTLE;
     if (r.type == PERF_RECORD_SAMPLE)
         add_sample(in, &r);

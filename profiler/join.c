@@ -239,7 +239,7 @@ static void find_edges(struct join *j, uint64_t duration_ns)
     const struct bn_timeline_event *first = &j->main->events[0], *last = &j->main->events[j->main->n - 1];
     uint64_t start_ns = since_start(j, first->t_ns), end_ns = since_start(j, last->t_ns);
     j->startup = edge_stage(j, "startup", start_ns);
-    if (last->node == 0 && !last->unknown)
+    if (last->node == 0 && !last->unknown && !last->lost_after)
         j->shutdown = edge_stage(j, "shutdown", duration_ns > end_ns ? duration_ns - end_ns : 0);
 }
 

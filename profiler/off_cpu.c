@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Switch records, paired. A record that was lost leaves a half, which is dropped: no time is made up. */
+ * Switch records, paired. A record that was lost leaves a half, which is dropped, as soon as a sample or the
+ * ring tells that there must have been one: no time is made up. */
 #include "profiler/off_cpu.h"
 
 #include <linux/perf_event.h>
@@ -64,6 +65,19 @@ void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const 
         switched_in(o, t, r, start_ns);
 }
 
+void bn_off_cpu_sampled(struct bn_off_cpu_thread *t, uint64_t t_ns)
+{
+    if (t->out_ns && t_ns > t->out_ns)
+        bn_off_cpu_runs(t, t_ns);
+}
+
+void bn_off_cpu_lost(struct bn_off_cpu_thread *t)
+{
+    t->out_ns = 0;
+    if (t->in_ns == 0)
+        t->born = true; /* what comes next did not begin with the recording */
+}
+
 void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns)
 {
     if (t->in_ns == 0)
@@ -108,7 +122,7 @@ void bn_off_cpu_write(const struct bn_off_cpu *o, struct bn_raw_writer *w)
     size_t n = 0;
 
     for (size_t i = 0; i < BN_COUNT(o->nodes); i++)
-        if (o->nodes[i].n_asleep || o->nodes[i].n_preempted)
+        if (o->nodes[i].asleep_ns || o->nodes[i].preempted_ns)
             some[n++] = o->nodes[i];
     bn_raw_append(w, BN_RAW_OFF_CPU, some, n * sizeof *some, NULL, 0);
 }

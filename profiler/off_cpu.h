@@ -43,6 +43,10 @@ void bn_off_cpu_switch(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, const 
                        uint64_t start_ns);
 /* The thread may be off the CPUs for long: tell what there is of it up to until_ns. */
 void bn_off_cpu_so_far(struct bn_off_cpu *o, struct bn_off_cpu_thread *t, int32_t tid, uint64_t until_ns);
+/* A sample of the thread was taken: it runs, even if nothing said so. */
+void bn_off_cpu_sampled(struct bn_off_cpu_thread *t, uint64_t t_ns);
+/* Records are missing: what the thread did until its next switch is not known. */
+void bn_off_cpu_lost(struct bn_off_cpu_thread *t);
 /* The thread runs as of t_ns without a switch that says so (exec), or never again (exit). */
 void bn_off_cpu_runs(struct bn_off_cpu_thread *t, uint64_t t_ns);
 void bn_off_cpu_ends(struct bn_off_cpu_thread *t, uint64_t t_ns);

@@ -21,6 +21,13 @@ static double real(const cJSON *object, const char *key)
     return cJSON_IsNumber(item) ? item->valuedouble : BN_UNKNOWN;
 }
 
+/* The program writes some of it: what cannot be is not known. */
+static double from_0(const cJSON *object, const char *key, double most)
+{
+    double v = real(object, key);
+    return v >= 0 && v <= most ? v : BN_UNKNOWN;
+}
+
 /* A count; anything else than a number from 0 to 2^53 counts as `otherwise`. */
 static uint64_t count(const cJSON *object, const char *key, uint64_t otherwise)
 {
@@ -88,7 +95,7 @@ static void header_quality(struct bn_profile *p, const cJSON *root)
     q->event = bn_profile_str(p, text(root, "event"));
     q->ladder = bn_profile_str(p, text(root, "ladder"));
     q->call_graph = bn_profile_str(p, text(root, "call_graph"));
-    q->asked_hz = real(root, "asked_hz");
+    q->asked_hz = from_0(root, "asked_hz", 1e9);
     q->kernel_sampled = truth(root, "kernel_sampled");
     q->stack_dump_bytes = count32(root, "stack_dump_bytes");
     q->ring_bytes = count(root, "ring_bytes", 0);
@@ -107,7 +114,6 @@ static int read_header(struct bn_profile *p, struct bn_part_info *info, const cJ
     info->pid = pid >= 0 && pid <= INT32_MAX ? (int32_t)pid : 0;
     info->engine = truth(root, "engine");
     info->period_ns = count(root, "period_ns", 0);
-    info->has_header = true;
     p->run_id = bn_profile_str(p, text(root, "run_id"));
     p->started = bn_profile_str(p, text(root, "started"));
     if (text(root, "started_ns") &&
@@ -278,19 +284,28 @@ static void read_run_info(struct bn_profile *p, const cJSON *o)
 static void read_scope_cost(struct bn_profile *p, const cJSON *root)
 {
     uint64_t threads = count(root, "untimed_threads", 0), stages = count(root, "refused_stages", 0),
-             nodes = count(root, "refused_nodes", 0);
+             nodes = count(root, "refused_nodes", 0), deep = count(root, "too_deep", 0);
+    struct bn_buf left_out = {0};
 
-    p->quality.empty_scope_ns = real(root, "empty_scope_ns");
+    p->quality.empty_scope_ns = from_0(root, "empty_scope_ns", 1e9);
     p->quality.scope_events += count(root, "past_events", 0);
     p->quality.scope_events_dropped += count(root, "past_dropped", 0);
-    if (threads + stages + nodes == 0)
-        return;
-    char *text =
-        bn_xasprintf("%" PRIu64 " threads beyond %d at a time, %" PRIu64 " stages beyond %d names, %" PRIu64
-                     " scopes beyond %d paths of stages",
-                     threads, BN_SCOPE_MAX_THREADS, stages, BN_SCOPE_MAX_STAGES, nodes, BN_SCOPE_MAX_NODES);
-    bn_profile_add_fact(p, "scopes_left_out", text);
-    free(text);
+    const struct {
+        uint64_t n;
+        const char *what;
+        int most;
+        const char *of;
+    } limits[] = {{threads, "threads", BN_SCOPE_MAX_THREADS, "at a time"},
+                  {stages, "entries of stages", BN_SCOPE_MAX_STAGES, "names"},
+                  {nodes, "scopes", BN_SCOPE_MAX_NODES, "paths of stages"},
+                  {deep, "scopes", BN_SCOPE_MAX_DEPTH, "inside each other"}};
+    for (size_t i = 0; i < BN_COUNT(limits); i++)
+        if (limits[i].n)
+            bn_buf_printf(&left_out, "%s%" PRIu64 " %s beyond %d %s", left_out.n ? ", " : "", limits[i].n,
+                          limits[i].what, limits[i].most, limits[i].of);
+    if (left_out.n)
+        bn_profile_add_fact(p, "scopes_left_out", left_out.p);
+    bn_buf_free(&left_out);
 }
 
 int bn_part_snapshot(struct bn_profile *p, struct bn_part_info *info, const char *json, size_t n,
@@ -329,7 +344,6 @@ size_t bn_part_threads(struct bn_profile *p, const char *json, size_t n, struct 
         if (*threads && tid > 0 && tid <= INT32_MAX)
             (*threads)[k++] = (struct bn_part_thread){.tid = (int32_t)tid,
                                                       .name = bn_profile_str(p, text(item, "name")),
-                                                      .start_ns = count(item, "start_ns", 0),
                                                       .events = count(item, "events", 0),
                                                       .dropped = count(item, "dropped", 0)};
     }
@@ -364,13 +378,14 @@ int bn_part_footer(struct bn_profile *p, struct bn_part_info *info, const char *
     q->duration_ns = count(root, "duration_ns", 0);
     q->cpu_ns = count(root, "cpu_ns", 0);
     q->unreached_ns = count(root, "unreached_ns", 0);
+    q->unreached_ns = q->unreached_ns < q->cpu_ns ? q->unreached_ns : q->cpu_ns;
     q->user_ns = count(root, "user_ns", 0);
     q->system_ns = count(root, "system_ns", 0);
     q->major_faults = count(root, "major_faults", 0);
     q->minor_faults = count(root, "minor_faults", 0);
     q->n_lost = count(root, "lost", 0);
     q->n_throttled = count(root, "throttled", 0);
-    q->steal_share = real(root, "steal_share");
+    q->steal_share = from_0(root, "steal_share", 1);
     q->recorder_cpu_ns = count(root, "recorder_cpu_ns", 0);
     if (text(root, "ran_on"))
         bn_profile_add_fact(p, "ran_on", text(root, "ran_on"));

@@ -13,7 +13,7 @@ struct bn_part_info {
     uint64_t period_ns; /* 0 = by frequency */
     int32_t pid;
     bool engine, frame_pointers, cycles;
-    bool has_header, has_footer;
+    bool has_footer;
 
     struct bn_part_idle {
         uint64_t waited_ns, asleep_ns, preempted_ns;
@@ -43,7 +43,7 @@ void bn_part_config_key(struct bn_profile *p, const struct bn_part_info *info);
 struct bn_part_thread {
     int32_t tid;
     const char *name; /* the record's */
-    uint64_t start_ns, events, dropped;
+    uint64_t events, dropped;
 };
 
 /* The snapshot's threads; *threads is heap memory for the caller to free. Returns how many. */

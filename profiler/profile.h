@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "core/base.h"
+#include "profiler/cpu_time.h"
 #include "profiler/stats.h"
 
 #define BN_PROFILE_SCHEMA           "bnprof-profile"
@@ -207,9 +208,7 @@ static inline uint64_t bn_profile_cpu_ns(const struct bn_profile_quality *q)
 /* Is it known for practically all of the CPU time what was the kernel's? */
 static inline bool bn_profile_divided(const struct bn_profile_quality *q)
 {
-    uint64_t told_ns = q->user_ns + q->system_ns;
-
-    return told_ns > 0 && (double)told_ns >= 0.95 * (double)bn_profile_cpu_ns(q);
+    return bn_cpu_time_divided(bn_profile_cpu_ns(q), q->user_ns, q->system_ns);
 }
 
 /* The program's CPU time that samples can stand for; 0 = unknown. */

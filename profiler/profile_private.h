@@ -69,7 +69,8 @@ extern const size_t bn_profile_n_sections;
  * path too deep? */
 int bn_profile_check_depth(const char *what, const void *first_parent, size_t item_bytes, size_t n,
                            struct bn_err *err);
-/* After loading: is there anything that cannot be? Without samples and tokens when summary. */
+/* After loading, and before saving: is there anything that cannot be? Without samples and tokens when
+ * summary. */
 int bn_profile_check(const struct bn_profile *p, bool summary, struct bn_err *err);
 
 /* The integers that a JSON number (a double) holds exactly; larger ones are written as strings of digits. */

@@ -299,7 +299,7 @@ int bn_profile_save(const struct bn_profile *p, const char *path, struct bn_err 
     struct strings st = {0};
     struct bn_out out;
 
-    if (bn_out_open(&out, path, err) != 0)
+    if (bn_profile_check(p, false, err) != 0 || bn_out_open(&out, path, err) != 0)
         return -1;
     gather_frames(&st, p);
     fprintf(out.f, "{\"schema\":\"%s\",\"version\":%d", BN_PROFILE_SCHEMA, BN_PROFILE_VERSION);

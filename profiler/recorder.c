@@ -446,7 +446,7 @@ static int record(struct recording *rec, struct bn_recorder_result *result, stru
     foot.cpu = rec->attach.pid
                    ? bn_recorder_cpu_attached(&rec->sampler, &rec->attach, &rec->left_behind, &foot.end)
                    : bn_recorder_cpu_launched(&rec->sampler, &rec->intake, &rec->left_behind,
-                                              left ? rec->launch.pid : 0, &foot.end);
+                                              left ? rec->launch.pid : 0, rec->end_ns, &foot.end);
     foot.ran_on = left ? NULL : bn_left_behind_text(&rec->left_behind, &rec->intake);
     struct bn_buf gaps = {0};
     if (rec->sampler.timer)

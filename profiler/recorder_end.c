@@ -90,8 +90,14 @@ static struct bn_launch_end end_of(const struct bn_attach_usage *used, bool with
     };
 }
 
+/* What can have run on all processors since the events were stopped. */
+static uint64_t run_since(uint64_t end_ns)
+{
+    return (bn_now_ns() - end_ns) * (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
+}
+
 struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
-                                            const struct bn_left_behind *left, pid_t running,
+                                            const struct bn_left_behind *left, pid_t running, uint64_t end_ns,
                                             struct bn_launch_end *end)
 {
     struct bn_attach_usage used;
@@ -104,6 +110,8 @@ struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struc
                                    .slack_ns = SLACK_NS + in->n_threads * THREAD_SLACK_NS};
     add_left_behind(&counts, left);
     counts.slack_ns += (counts.user_ns + counts.system_ns) / 50;
+    if (running || left->n)
+        counts.slack_ns += run_since(end_ns);
     counts.all_covered = s->timer != NULL; /* where timers are not is not known */
     if (s->timer)
         counts.covered_ns = used_with_timers(s->timer, in, end, left);

@@ -22,9 +22,9 @@ char *bn_left_behind_text(const struct bn_left_behind *left, const struct bn_int
 
 /* CPU time of a launched program: by the events of `s`, stopped, and by *end, which counts children that were
  * waited for, and /proc, which counts those that were left behind. running: the program itself has not ended;
- * *end is then filled by /proc; 0 = it has. */
+ * *end is then filled by /proc; 0 = it has. end_ns: when the events were stopped. */
 struct bn_cpu_time bn_recorder_cpu_launched(const struct bn_perf *s, const struct bn_intake *in,
-                                            const struct bn_left_behind *left, pid_t running,
+                                            const struct bn_left_behind *left, pid_t running, uint64_t end_ns,
                                             struct bn_launch_end *end);
 
 /* The same for one that ran already. *end is filled. */

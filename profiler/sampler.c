@@ -313,18 +313,3 @@ void bn_perf_release(struct bn_perf *s)
         __atomic_store_n(&control->data_tail, s->rings[i].ring.at, __ATOMIC_RELEASE);
     }
 }
-
-double bn_perf_fill(const struct bn_perf *s)
-{
-    double fullest = 0;
-
-    if (s->timer)
-        return bn_timer_fill(s->timer);
-    for (size_t i = 0; i < s->n_rings; i++) {
-        const struct perf_event_mmap_page *control = s->rings[i].map;
-        uint64_t waiting = __atomic_load_n(&control->data_head, __ATOMIC_ACQUIRE) - control->data_tail;
-        double share = (double)waiting / (double)(s->rings[i].map_bytes - (size_t)sysconf(_SC_PAGESIZE));
-        fullest = share > fullest ? share : fullest;
-    }
-    return fullest;
-}

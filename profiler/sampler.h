@@ -54,9 +54,6 @@ void bn_perf_see(struct bn_perf *s);
 /* Give what has been read back to the kernel. */
 void bn_perf_release(struct bn_perf *s);
 
-/* Share of the fullest ring that is waiting to be read, 0 … 1. */
-double bn_perf_fill(const struct bn_perf *s);
-
 /* No more samples: the program, its threads and its children go on without. What the rings hold can be
  * drained. */
 void bn_perf_stop(struct bn_perf *s);

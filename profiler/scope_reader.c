@@ -224,7 +224,7 @@ static void find_coarse(struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODE
     }
     memset(coarse, 0, BN_SCOPE_MAX_NODES * sizeof *coarse);
     for (uint32_t node = 1; node < n; node++) {
-        uint16_t stage = r->region->nodes[node].stage;
+        uint16_t stage = *(const volatile uint16_t *)&r->region->nodes[node].stage; /* once */
         coarse[node] = stage < BN_SCOPE_MAX_STAGES && r->coarse[stage];
     }
 }

@@ -173,6 +173,7 @@ char *bn_scope_reader_snapshot(const struct bn_scope_reader *r, uint64_t t0_ns, 
     cJSON_AddNumberToObject(root, "untimed_threads", atomic_load(&region->untimed_threads));
     cJSON_AddNumberToObject(root, "refused_stages", atomic_load(&region->refused_stages));
     cJSON_AddNumberToObject(root, "refused_nodes", atomic_load(&region->refused_nodes));
+    cJSON_AddNumberToObject(root, "too_deep", atomic_load(&region->too_deep));
     cJSON_AddNumberToObject(root, "past_events", (double)atomic_load(&region->past_events));
     cJSON_AddNumberToObject(root, "past_dropped", (double)atomic_load(&region->past_dropped));
     cJSON_AddItemToObject(root, "nodes", nodes_json(r, n));

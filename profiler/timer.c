@@ -96,7 +96,6 @@ int bn_timer_open(struct bn_timer *t, const struct bn_timer_options *o, struct b
     t->region->interval_ns = t->interval_ns;
     t->region->stack_dump_bytes = dump & ~7u;
     t->region->ring_bytes = t->ring_bytes;
-    t->region->tick_ns = tick;
     bn_maps_init(&t->maps);
     return 0;
 }
@@ -242,8 +241,9 @@ static bool is_gone(pid_t pid, pid_t tid)
     return (tid ? (int)syscall(SYS_tgkill, pid, tid, 0) : kill(pid, 0)) != 0 && errno == ESRCH;
 }
 
-/* A slot is looked at while it is held, so that it cannot have become another thread's meanwhile. */
-static void end_gone(struct bn_timer_slot *slot)
+/* Nobody has said that the thread has ended: it was killed, or was the last of its process. A slot is looked
+ * at while it is held, so that it cannot have become another thread's meanwhile. */
+static void end_gone(struct bn_timer *t, struct bn_timer_slot *slot)
 {
     uint32_t state = slot->state;
     int32_t pid = slot->pid, tid = slot->tid;
@@ -255,6 +255,7 @@ static void end_gone(struct bn_timer_slot *slot)
     if (slot->pid == pid && slot->tid == tid) {
         slot->tid = 0;
         slot->state = BN_TIMER_ENDED;
+        bn_timer_put_exit(&t->fresh, pid, tid, t->now_ns);
     } else {
         slot->state = BN_TIMER_LIVE;
     }
@@ -280,7 +281,7 @@ static void look_for_ended(struct bn_timer *t)
         return;
     t->looked_ns = now_ns;
     for (size_t i = 0; i < BN_TIMER_MAX_SLOTS; i++)
-        end_gone(&t->region->slots[i]);
+        end_gone(t, &t->region->slots[i]);
     for (size_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++)
         free_gone(&t->region->processes[i]);
 }
@@ -356,17 +357,6 @@ void bn_timer_see(struct bn_timer *t)
     t->ring.next = NULL;
 }
 
-double bn_timer_fill(const struct bn_timer *t)
-{
-    double fullest = 0;
-
-    for (size_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) {
-        double share = (double)(t->region->slots[i].head - t->tails[i]) / t->ring_bytes;
-        fullest = share > fullest && share <= 1 ? share : fullest;
-    }
-    return fullest;
-}
-
 uint64_t bn_timer_used_ns(const struct bn_timer *t)
 {
     uint64_t sum_ns = t->region ? t->region->ended_ns : 0;
@@ -391,10 +381,6 @@ uint64_t bn_timer_lost(const struct bn_timer *t)
 void bn_timer_shortcomings(const struct bn_timer *t, struct bn_buf *notes)
 {
     const struct bn_timer_region *r = t->region;
-    uint32_t conflicts = 0;
-
-    for (size_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++)
-        conflicts += r->processes[i].conflict != 0;
     if (r->untimed_processes)
         bn_buf_printf(notes, "%u processes were not sampled: more than %d ran at a time\n",
                       r->untimed_processes, BN_TIMER_MAX_PROCESSES);
@@ -404,9 +390,9 @@ void bn_timer_shortcomings(const struct bn_timer *t, struct bn_buf *notes)
     if (r->refused_timers)
         bn_buf_printf(notes, "%u threads were not sampled: timer_create failed: %s\n", r->refused_timers,
                       strerror(r->refused_errno));
-    if (conflicts)
+    if (r->conflicts)
         bn_buf_printf(notes,
                       "%u processes took the timers' signal for themselves: their later threads were not "
                       "sampled\n",
-                      conflicts);
+                      r->conflicts);
 }

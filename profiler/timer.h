@@ -56,9 +56,6 @@ char *bn_timer_environment(const struct bn_timer *t);
  * next call. What was not read stays for then. Never waits; reads /proc. */
 void bn_timer_see(struct bn_timer *t);
 
-/* Share of the fullest ring that is waiting to be drained, 0 … 1. */
-double bn_timer_fill(const struct bn_timer *t);
-
 /* No more samples: every timer stops when it expires next. */
 void bn_timer_stop(struct bn_timer *t);
 

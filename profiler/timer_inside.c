@@ -184,7 +184,7 @@ static int take_slot(void)
 
     if (index >= 0)
         region->slots[index].head = region->slots[index].tail = region->slots[index].samples =
-            region->slots[index].lost = region->slots[index].lost_ns = 0;
+            region->slots[index].lost = 0;
     else
         index = take_slot_in(BN_TIMER_ENDED);
     if (index < 0)
@@ -200,7 +200,8 @@ static bool prepare_signal(void)
 
     if (real_sigaction(own_signal, NULL, &now) != 0 || !(now.sa_flags & SA_SIGINFO) ||
         now.sa_sigaction != on_signal) {
-        process->conflict = 1;
+        if (atomic_exchange(&process->conflict, 1) == 0)
+            atomic_fetch_add(&region->conflicts, 1);
         return false;
     }
     sigemptyset(&set);
@@ -219,7 +220,6 @@ static void begin(int32_t parent_pid, int32_t parent, bool exec)
     struct bn_timer_ring ring = ring_of((uint32_t)index);
     slot->pid = own_pid;
     slot->tid = gettid_();
-    slot->process = (uint32_t)(process - region->processes);
     slot->busy = 0;
     slot->has_timer = 0;
     slot->counted_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);

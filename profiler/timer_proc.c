@@ -96,6 +96,24 @@ static void put_mmap(struct bn_timer *t, struct bn_buf *out, int32_t pid, uint64
         bn_maps_apply(&t->maps, &r);
 }
 
+void bn_timer_put_exit(struct bn_buf *out, int32_t pid, int32_t tid, uint64_t t_ns)
+{
+    struct {
+        struct perf_event_header head;
+        int32_t pid, parent_pid, tid, parent_tid;
+        uint64_t t_ns;
+        struct trailer end;
+    } record = {.head = {.type = PERF_RECORD_EXIT, .size = sizeof record},
+                .pid = pid,
+                .parent_pid = pid,
+                .tid = tid,
+                .parent_tid = pid,
+                .t_ns = t_ns,
+                .end = {.pid = pid, .tid = tid, .t_ns = t_ns}};
+
+    bn_buf_put(out, &record, sizeof record);
+}
+
 static bool read_text(struct bn_buf *text, int32_t pid)
 {
     char path[40], chunk[16384];

@@ -16,6 +16,9 @@ const struct bn_mapping *bn_timer_known_at(const struct bn_process *process, uin
 bool bn_timer_knows(const struct bn_timer *t, const struct bn_process *process, const uint64_t range[3],
                     const char *path, size_t n);
 
+/* Append the record that a thread has ended, which it could not write itself. */
+void bn_timer_put_exit(struct bn_buf *out, int32_t pid, int32_t tid, uint64_t t_ns);
+
 /* Read the mappings of the processes for which there is a reason to; append what is new and what is gone as
  * records, stamped with a time at which that can have come about. Returns how many. */
 uint32_t bn_timer_read_maps(struct bn_timer *t, struct bn_buf *out);

@@ -30,12 +30,10 @@ enum bn_timer_state { BN_TIMER_FREE, BN_TIMER_TAKEN, BN_TIMER_LIVE, BN_TIMER_END
 struct bn_timer_slot {
     _Atomic uint32_t state;
     _Atomic int32_t pid, tid;
-    uint32_t process;
     _Atomic uint64_t head; /* bytes written; owner: the thread */
     _Atomic uint64_t tail; /* bytes read; owner: the recorder */
     _Atomic uint64_t samples;
-    _Atomic uint64_t lost;    /* samples and other records that found the ring full */
-    _Atomic uint64_t lost_ns; /* what the samples among them stood for */
+    _Atomic uint64_t lost; /* samples and other records that found the ring full */
 
     /* The thread's alone. */
     uint64_t stack_end;    /* no frame lies above; 0 = unknown */
@@ -61,11 +59,11 @@ struct bn_timer_region {
     uint32_t interval_ns;
     uint32_t stack_dump_bytes; /* multiple of 8 */
     uint32_t ring_bytes;       /* of each slot, a power of two */
-    uint32_t tick_ns;          /* timers expire at the kernel's tick */
     _Atomic uint64_t ended_ns; /* CPU time of processes that have ended, as they say */
     _Atomic uint32_t stopped;  /* no more samples are wanted */
     _Atomic uint32_t untimed_threads, untimed_processes; /* found no room here */
     _Atomic uint32_t refused_timers;                     /* threads whose timer the kernel refused */
+    _Atomic uint32_t conflicts;                          /* processes that took the timers' signal away */
     _Atomic int32_t refused_errno;                       /* of the last one */
     struct bn_timer_process processes[BN_TIMER_MAX_PROCESSES];
     struct bn_timer_slot slots[BN_TIMER_MAX_SLOTS];

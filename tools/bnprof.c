@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,8 +92,21 @@ static void print_help(FILE *f)
           f);
 }
 
+/* Who starts us without standard input, output or error shall not have them taken by the next file that is
+ * opened: a message would be written into it. */
+static void hold_standard_files(void)
+{
+    int fd;
+
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+        ;
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_files();
     setlocale(LC_ALL, "C");
     argp_err_exit_status = BN_EXIT_USAGE;
     if (argc < 2) {

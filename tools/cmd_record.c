@@ -234,7 +234,7 @@ static int fail_but_keep(const struct job *job, const struct bn_err *err)
                 "bnprof: %s; what was recorded until then is kept and can be read: bnprof hotspots %s\n",
                 err->msg, job->run_dir);
     } else {
-        remove_folder(job);
+        remove_folder(job); /* fails where there is more than an empty profile.part */
         fprintf(stderr, "bnprof: %s; nothing had been recorded until then\n", err->msg);
     }
     return BN_EXIT_FAILED;
@@ -282,7 +282,8 @@ static int finish(const struct job *job, const struct bn_recorder_result *result
     if (result->n_samples == 0) {
         remove_folder(job);
         explain_nothing(result);
-        return result->exit_status;
+        return job->options.pid ? BN_EXIT_FAILED
+                                : result->exit_status; /* a command has a status of its own */
     }
     /* An impatient second ^C must not cost the recording; a size limit is an error, not the end. */
     signal(SIGINT, SIG_IGN);

@@ -96,7 +96,10 @@ static int store(const struct place *at, const struct bn_profile *p, bool live, 
         return -1;
     if (p->quality.damaged_bytes == 0)
         unlink(at->part);
-    return live || !latest_is_newer(at) ? bn_runs_set_latest(at->base, at->run_id, err) : 0;
+    struct bn_err link;
+    if ((live || !latest_is_newer(at)) && bn_runs_set_latest(at->base, at->run_id, &link) != 0)
+        fprintf(stderr, "bnprof: warning: %s; the recording is whole: %s\n", link.msg, at->run_dir);
+    return 0;
 }
 
 /* With the lock held. live: by who recorded it, for whom a record that is not stored is a failure. */

@@ -132,7 +132,7 @@ else
 fi
 sleep 0.3 &
 "$BNPROF" record -p $! 2>err
-is "a process that ends at once, and did nothing" $? 0
+is "a process that ends at once, and did nothing" $? 1
 check "is no recording" grep -qE '^bnprof: no samples in .*, so there is no recording$' err
 true &
 pid=$!

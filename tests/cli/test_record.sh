@@ -36,6 +36,14 @@ printf 'a\0b\nc' >in
 "$BNPROF" record -- sh -c "cat; echo err >&2; exec $truth/truth_spin 60" <in >out 2>err
 check "stdin and stdout are untouched" cmp in out
 check "stderr carries the program's lines" grep -qx err err
+"$BNPROF" record -o closed -- "$truth/truth_spin" 300 2>&-
+is "without a standard error" "$?/$(find closed -name profile.json | wc -l)" 0/1
+"$BNPROF" record -e timer -o closed -- "$truth/truth_spin" 300 <&- >&- 2>&-
+is "without any standard file" "$?/$(find closed -name profile.json | wc -l)" 0/2
+mkdir -p taken/latest
+"$BNPROF" record -o taken -- "$truth/truth_spin" 300 2>err
+is "no link can be made: the recording is whole" "$?/$(find taken -name profile.json | wc -l)" 0/1
+check "no link can be made: it says so" grep -qE 'warning: taken/latest: .*; the recording is whole: taken/' err
 BNPROF_DIR=elsewhere "$BNPROF" record -- "$truth/truth_spin" 60 2>err
 "$BNPROF" record -o elsewhere -F 499 -g -- "$truth/truth_spin" 60 2>>err
 is "BNPROF_DIR and -o name the folder" "$(runs elsewhere)" 2

@@ -53,7 +53,7 @@ for name, ns in ('readv', read_ns), ('spin', spin_ns):
     assert not outside(got, p), (name, got, p, n)"
 check "the report says of what its shares are" grep -qE '^- \*\*CPU Time\*\* \(inclusive\): [0-9.]+ % of all sampled CPU time, ' report.md
 check "and how far the weights are apart" \
-    grep -qE '^- \*\*Weights\*\*: a sample stands for [0-9.]+ ms to [0-9.]+ ms; .* as sure as with [0-9]+ equal samples$' report.md
+    grep -qE '^- \*\*Weights\*\*: a sample stands for [0-9.]+ (ns|µs|ms) to [0-9.]+ (ms|s); .* as sure as with [0-9]+ equal samples$' report.md
 check "lines: by time" python3 -c "
 import json
 lines = json.load(open('lines.json'))['hotspots']

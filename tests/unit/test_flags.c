@@ -215,6 +215,78 @@ static void test_record_flags(void **state)
     bn_profile_free(&s.p);
 }
 
+/* What the recorder says at its end is not known of a recording that was cut off: it is neither good nor bad.
+ */
+static void test_cut_off(void **state)
+{
+    static const char *const unknown[] = {"lost-samples", "throttled", "noisy-host"};
+    struct synthetic s;
+
+    (void)state;
+    make_good(&s);
+    s.p.quality.partial = true;
+    for (size_t i = 0; i < BN_COUNT(unknown); i++)
+        expect(&s.p, unknown[i], BN_FLAG_NOT_COMPUTED);
+    expect(&s.p, "kernel-not-sampled", BN_FLAG_CLEAR);
+    expect(&s.p, "few-samples", BN_FLAG_CLEAR);
+    assert_int_equal(s.p.quality.grade, 'B');
+    s.p.quality.kernel_sampled = false;
+    expect(&s.p, "kernel-not-sampled", BN_FLAG_NOT_COMPUTED);
+    s.p.quality.n_lost = s.p.quality.n_samples; /* known, and enough */
+    expect(&s.p, "lost-samples", BN_FLAG_RAISED);
+    bn_profile_free(&s.p);
+}
+
+/* Others on the same CPUs, but for the recorder itself, and not where the program takes them from itself. */
+static void test_taken_time(void **state)
+{
+    struct synthetic s;
+    struct bn_profile_quality *q = &s.p.quality;
+
+    (void)state;
+    make_good(&s);
+    bn_profile_add_fact(&s.p, "cpus", "2");
+    q->steal_share = 0;
+    q->duration_ns = 10000000000;
+    q->cpu_ns = 9000000000;
+    q->recorder_cpu_ns = 100000000;
+    q->preempted_ns = 280000000; /* 180 ms of 9.28 s */
+    expect(&s.p, "noisy-host", BN_FLAG_CLEAR);
+    q->preempted_ns = 300000000;
+    expect(&s.p, "noisy-host", BN_FLAG_RAISED);
+    q->recorder_cpu_ns = 200000000;
+    expect(&s.p, "noisy-host", BN_FLAG_CLEAR);
+    q->steal_share = 0.011; /* both together */
+    expect(&s.p, "noisy-host", BN_FLAG_RAISED);
+    q->steal_share = BN_UNKNOWN;
+    expect(&s.p, "noisy-host", BN_FLAG_NOT_COMPUTED);
+    q->preempted_ns = 500000000;
+    expect(&s.p, "noisy-host", BN_FLAG_RAISED);
+    q->steal_share = 0;
+    q->cpu_ns = 19000000000; /* four threads on two CPUs */
+    q->preempted_ns = 19000000000;
+    expect(&s.p, "noisy-host", BN_FLAG_CLEAR);
+    bn_profile_free(&s.p);
+}
+
+/* Who sleeps in a wait has no samples, but the timers know. Workers that wait for work do not count. */
+static void test_waits_asleep(void **state)
+{
+    struct synthetic s;
+
+    (void)state;
+    make_good(&s);
+    for (uint32_t i = 1; i < s.p.n_stages; i++)
+        s.p.stages[i].self_ns = 0;
+    s.p.stages[s.ffn].self_ns = 8500;
+    s.p.stages[s.wait].self_ns = 1500;
+    s.p.stages[s.wait].worker_ns = 10000;
+    expect(&s.p, "wait-share", BN_FLAG_CLEAR);
+    s.p.stages[s.wait].self_ns = 1501;
+    expect(&s.p, "wait-share", BN_FLAG_RAISED);
+    bn_profile_free(&s.p);
+}
+
 /* Several functions of one stripped file outweigh one function of another. */
 static void test_unnamed_module(void **state)
 {
@@ -301,15 +373,12 @@ static void test_docs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_run_flags),
-        cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_kernel_share),
-        cmocka_unit_test(test_record_flags),
-        cmocka_unit_test(test_unnamed_module),
-        cmocka_unit_test(test_foreign_and_empty),
-        cmocka_unit_test(test_thresholds),
-        cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_good),           cmocka_unit_test(test_run_flags),
+        cmocka_unit_test(test_shares),         cmocka_unit_test(test_kernel_share),
+        cmocka_unit_test(test_record_flags),   cmocka_unit_test(test_cut_off),
+        cmocka_unit_test(test_taken_time),     cmocka_unit_test(test_waits_asleep),
+        cmocka_unit_test(test_unnamed_module), cmocka_unit_test(test_foreign_and_empty),
+        cmocka_unit_test(test_thresholds),     cmocka_unit_test(test_docs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

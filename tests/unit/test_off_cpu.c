@@ -398,6 +398,33 @@ static void test_numbers_again(void **state)
     bn_intake_end(&intake);
 }
 
+/* A switch back was lost: what has been told in parts stands, but the sleep does not go on for ever. */
+static void test_lost_in_parts(void **state)
+{
+    struct story *s = begin(true);
+
+    (void)state;
+    in(s, 2000);
+    out(s, 3000);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 5000);
+    bn_off_cpu_sampled(&s->t, 6000); /* it runs */
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 9000);
+    out(s, 9500);
+    expect(s, 1000 + 3500, 2000, 1, 0, 0);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 9600);
+    bn_off_cpu_lost(&s->t);
+    bn_off_cpu_so_far(&s->o, &s->t, 7, 20000);
+    out(s, 30000); /* nobody knows since when it ran */
+    in(s, 30500);
+    expect(s, 1000 + 3500, 2000 + 100 + 500, 3, 0, 0);
+    s = begin(true);
+    in(s, 2000);
+    bn_off_cpu_lost(&s->t);
+    bn_off_cpu_sampled(&s->t, 2500);
+    out(s, 3000);
+    expect(s, 1000, 0, 0, 0, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_exec_by_a_second_thread),
         cmocka_unit_test(test_exec_by_the_first_thread),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_lost_in_parts),
         cmocka_unit_test(test_numbers_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "core/base.h"
 #include "core/scope.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -228,6 +229,34 @@ static void test_depth(void **state)
     bn_scope_leave(); /* one too many is no crash */
     assert_int_equal(bn_scope_here().node, 0);
     assert_int_equal(bn_scope_sum(r, child(r, 0, BN_STAGE_ATTENTION)).calls, 1);
+    assert_int_equal(r->too_deep, 10);
+}
+
+/* The nearest rank: of few calls the slowest is the tail. */
+static void test_percentiles(void **state)
+{
+    static const struct {
+        unsigned fast, slow;
+        uint64_t p50, p95, p99;
+    } cases[] = {{9, 1, 100, 4000, 4000}, {1, 1, 100, 4000, 4000}, {95, 5, 100, 100, 4000},
+                 {1, 0, 100, 100, 100},   {99, 1, 100, 100, 100},  {0, 3, 4000, 4000, 4000}};
+    static struct bn_scope_shared r;
+    struct bn_scope_stat *stat = &r.threads[0].stats[1];
+
+    (void)state;
+    r.n_threads = 1;
+    for (size_t i = 0; i < BN_COUNT(cases); i++) {
+        memset(stat, 0, sizeof *stat);
+        stat->calls = cases[i].fast + cases[i].slow;
+        stat->min_ns = cases[i].fast ? 100 : 4000;
+        stat->max_ns = cases[i].slow ? 4000 : 100;
+        stat->hist[bn_scope_bucket(100)] = cases[i].fast;
+        stat->hist[bn_scope_bucket(4000)] = cases[i].slow;
+        struct bn_scope_total sum = bn_scope_sum(&r, 1);
+        assert_true(fabs((double)sum.p50_ns / (double)cases[i].p50 - 1) < 0.0625);
+        assert_true(fabs((double)sum.p95_ns / (double)cases[i].p95 - 1) < 0.0625);
+        assert_true(fabs((double)sum.p99_ns / (double)cases[i].p99 - 1) < 0.0625);
+    }
 }
 
 /* In a child process, because a process attaches once. */
@@ -323,6 +352,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_workers),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_percentiles),
         cmocka_unit_test(test_fused),
         {"test_events", test_events, NULL, NULL, argv[0]},
         {"test_bad_region", test_bad_region, NULL, NULL, argv[0]},
