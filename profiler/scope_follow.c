@@ -43,29 +43,50 @@ static int by_time(const void *a, const void *b)
 
 static void look_ahead(struct bn_scope_follow *f)
 {
+    uint64_t waiting = 0;
+
+    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
+        waiting |= f->active[kind];
     f->change_ns = f->next < f->n ? f->points[f->next].t_ns : UINT64_MAX;
+    f->quiet_ns = waiting ? 0 : f->change_ns < f->to_ns ? f->change_ns : f->to_ns;
 }
 
+/* One worker's come nearly in order: a sleep is told before the wait that it is in. */
 void bn_scope_follow_sort(struct bn_scope_follow *f)
 {
-    size_t i = 1;
+    size_t moves = 0;
 
-    while (i < f->n && by_time(&f->points[i - 1], &f->points[i]) <= 0)
-        i++;
-    if (i < f->n) /* one worker's come in order */
+    for (size_t i = 1; i < f->n && moves <= 8 * f->n; i++) {
+        struct bn_follow_point point = f->points[i];
+        size_t k = i;
+        for (; k > 0 && by_time(&f->points[k - 1], &point) > 0; k--, moves++)
+            f->points[k] = f->points[k - 1];
+        f->points[k] = point;
+    }
+    if (moves > 8 * f->n)
         qsort(f->points, f->n, sizeof *f->points, by_time);
     look_ahead(f);
+}
+
+/* The time up to t_ns is the node's. */
+static void divide(struct bn_scope_follow *f, uint64_t t_ns, uint32_t node)
+{
+    if (t_ns <= f->at_ns)
+        return;
+    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
+        f->ns[node][kind] += f->active[kind] * (t_ns - f->at_ns);
+    f->at_ns = t_ns;
 }
 
 void bn_scope_follow_changes(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
 {
     while (f->next < f->n && f->points[f->next].t_ns < until_ns) {
         const struct bn_follow_point *p = &f->points[f->next++];
-        bn_scope_follow_main(f, p->t_ns, node);
+        divide(f, p->t_ns, node);
         f->active[p->kind] += p->begins ? 1 : (uint64_t)-1;
-        look_ahead(f);
     }
-    bn_scope_follow_main(f, until_ns, node);
+    divide(f, until_ns, node);
+    look_ahead(f);
 }
 
 void bn_scope_follow_free(struct bn_scope_follow *f)

@@ -14,6 +14,7 @@ struct bn_scope_follow {
     size_t n, cap, next;
     uint64_t from_ns, to_ns, at_ns;
     uint64_t change_ns; /* of the next point; UINT64_MAX = there is none */
+    uint64_t quiet_ns;  /* up to then no worker waits: nothing is to be divided */
     uint64_t active[BN_FOLLOW_KINDS];
     /* Result: time of all workers together while the main thread was in the node. */
     uint64_t ns[BN_SCOPE_MAX_NODES][BN_FOLLOW_KINDS];
@@ -36,6 +37,8 @@ void bn_scope_follow_changes(struct bn_scope_follow *f, uint64_t until_ns, uint3
  * not lie within the round are cut. Called a million times a second. */
 static inline void bn_scope_follow_main(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
 {
+    if (until_ns <= f->quiet_ns)
+        return;
     if (until_ns > f->change_ns || until_ns > f->to_ns) {
         bn_scope_follow_changes(f, until_ns < f->to_ns ? until_ns : f->to_ns, node);
         return;

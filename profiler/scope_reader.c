@@ -198,14 +198,19 @@ static int by_time(const void *a, const void *b)
     return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
 }
 
-/* They mostly come in order, but for the ones of workers that follow this thread. */
+/* They mostly come in order; the ones of workers that follow this thread come behind, in their order. */
 static void sort_marks(struct bn_scope_held *h)
 {
-    size_t i = 1;
+    size_t moves = 0;
 
-    while (i < h->n_marks && h->marks[i - 1].t_ns <= h->marks[i].t_ns)
-        i++;
-    if (i < h->n_marks)
+    for (size_t i = 1; i < h->n_marks && moves <= 8 * h->n_marks; i++) {
+        struct mark mark = h->marks[i];
+        size_t k = i;
+        for (; k > 0 && h->marks[k - 1].t_ns > mark.t_ns; k--, moves++)
+            h->marks[k] = h->marks[k - 1];
+        h->marks[k] = mark;
+    }
+    if (moves > 8 * h->n_marks)
         qsort(h->marks, h->n_marks, sizeof *h->marks, by_time);
 }
 

@@ -103,6 +103,8 @@ static cJSON *stats_json(const struct bn_scope_total *sums, uint32_t n)
             {"memory_bytes", t->memory_bytes},
             {"int8_macs", t->int8_macs},
         };
+        if (t->calls + t->total_ns + t->worker_ns == 0)
+            continue;
         cJSON *item = cJSON_CreateObject();
         for (size_t k = 0; k < BN_COUNT(counts); k++)
             add_count(item, counts[k].key, counts[k].value);
