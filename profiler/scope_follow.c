@@ -69,23 +69,38 @@ void bn_scope_follow_sort(struct bn_scope_follow *f)
 }
 
 /* The time up to t_ns is the node's. */
-static void divide(struct bn_scope_follow *f, uint64_t t_ns, uint32_t node)
+static void pass(struct bn_scope_follow *f, uint64_t t_ns, uint32_t node)
 {
     if (t_ns <= f->at_ns)
         return;
-    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
-        f->ns[node][kind] += f->active[kind] * (t_ns - f->at_ns);
+    if (f->main_ns[node] == 0)
+        f->touched[f->n_touched++] = node;
+    f->main_ns[node] += t_ns - f->at_ns;
     f->at_ns = t_ns;
+}
+
+/* For as long the same workers have waited. */
+static void divide(struct bn_scope_follow *f)
+{
+    for (uint32_t i = 0; i < f->n_touched; i++) {
+        uint32_t node = f->touched[i];
+        for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
+            f->ns[node][kind] += f->active[kind] * f->main_ns[node];
+        f->main_ns[node] = 0;
+    }
+    f->n_touched = 0;
 }
 
 void bn_scope_follow_changes(struct bn_scope_follow *f, uint64_t until_ns, uint32_t node)
 {
     while (f->next < f->n && f->points[f->next].t_ns < until_ns) {
         const struct bn_follow_point *p = &f->points[f->next++];
-        divide(f, p->t_ns, node);
+        pass(f, p->t_ns, node);
+        divide(f);
         f->active[p->kind] += p->begins ? 1 : (uint64_t)-1;
     }
-    divide(f, until_ns, node);
+    pass(f, until_ns, node);
+    divide(f);
     look_ahead(f);
 }
 

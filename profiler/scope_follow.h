@@ -16,6 +16,8 @@ struct bn_scope_follow {
     uint64_t change_ns; /* of the next point; UINT64_MAX = there is none */
     uint64_t quiet_ns;  /* up to then no worker waits: nothing is to be divided */
     uint64_t active[BN_FOLLOW_KINDS];
+    uint64_t main_ns[BN_SCOPE_MAX_NODES];            /* the main thread's time since the last change */
+    uint32_t touched[BN_SCOPE_MAX_NODES], n_touched; /* nodes with such time */
     /* Result: time of all workers together while the main thread was in the node. */
     uint64_t ns[BN_SCOPE_MAX_NODES][BN_FOLLOW_KINDS];
 };
@@ -45,9 +47,9 @@ static inline void bn_scope_follow_main(struct bn_scope_follow *f, uint64_t unti
     }
     if (until_ns <= f->at_ns)
         return;
-    for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
-        if (f->active[kind])
-            f->ns[node][kind] += f->active[kind] * (until_ns - f->at_ns);
+    if (f->main_ns[node] == 0)
+        f->touched[f->n_touched++] = node;
+    f->main_ns[node] += until_ns - f->at_ns;
     f->at_ns = until_ns;
 }
 
