@@ -2,7 +2,7 @@
  * Sums and proportions; no clock is read here. */
 #include "profiler/cpu_time.h"
 
-enum { MOST = 95 }; /* percent of the time whose division speaks for the rest */
+enum { MOST = 90 }; /* percent of the time whose division speaks for the rest */
 
 static uint64_t part_of(uint64_t whole, uint64_t part, uint64_t sum)
 {

@@ -85,8 +85,8 @@ static void test_correct(void **state)
 static void test_divided(void **state)
 {
     (void)state;
-    assert_true(bn_cpu_time_divided(100, 90, 5));
-    assert_false(bn_cpu_time_divided(100, 90, 4));
+    assert_true(bn_cpu_time_divided(100, 85, 5));
+    assert_false(bn_cpu_time_divided(100, 85, 4));
     assert_false(bn_cpu_time_divided(0, 0, 0));
 }
 
