@@ -267,6 +267,8 @@ static void judge_threads(struct bn_truth_row *row, const struct bn_profile *p,
 {
     double off = may_be_off(p, e, s->main_ns), share = s->main_sampled_ns / s->main_ns;
     double unseen = sees_all(p) ? 0 : (double)p->quality.system_ns / s->main_ns + by_ticks_short;
+    unseen +=
+        bn_profile_by_timer(&p->quality) ? start_timer_ns / s->main_ns : 0; /* before its library was there */
     double all_ns = (double)p->quality.user_ns + (double)p->quality.system_ns;
     double told = (s->main_ns + s->brief_ns) / all_ns;
 
