@@ -63,7 +63,8 @@ static void put_rest_cause(struct bn_buf *b, const struct bn_profile *p, const s
                            double missing_ns)
 {
     if (missing_ns < 0)
-        bn_buf_puts(b, is_edge(p, s)
+        bn_buf_puts(b, bn_profile_fact(p, "timers_until") ? "samples taken after the timers were last read"
+                       : is_edge(p, s)
                            ? "samples also cover what runs before the first and after the last scope"
                            : "more samples than timer: the scopes' own cost");
     else if (!off_cpu_known(p))
