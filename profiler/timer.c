@@ -236,29 +236,15 @@ static void give_back(struct bn_timer *t, size_t i)
 
 /* ---- rounds ---- */
 
-static bool is_gone(pid_t pid, pid_t tid)
-{
-    return (tid ? (int)syscall(SYS_tgkill, pid, tid, 0) : kill(pid, 0)) != 0 && errno == ESRCH;
-}
-
-/* Nobody has said that the thread has ended: it was killed, or was the last of its process. A slot is looked
- * at while it is held, so that it cannot have become another thread's meanwhile. */
+/* Nobody has said that the thread has ended: it was killed, or was the last of its process. */
 static void end_gone(struct bn_timer *t, struct bn_timer_slot *slot)
 {
-    uint32_t state = slot->state;
-    int32_t pid = slot->pid, tid = slot->tid;
+    int32_t pid, tid;
 
-    if ((state != BN_TIMER_LIVE && state != BN_TIMER_TAKEN) || pid <= 0 || tid <= 0 || !is_gone(pid, tid))
+    if (!bn_timer_claim_gone(slot, &pid, &tid))
         return;
-    if (state == BN_TIMER_LIVE && !atomic_compare_exchange_strong(&slot->state, &state, BN_TIMER_TAKEN))
-        return;
-    if (slot->pid == pid && slot->tid == tid) {
-        slot->tid = 0;
-        slot->state = BN_TIMER_ENDED;
-        bn_timer_put_exit(&t->fresh, pid, tid, t->now_ns);
-    } else {
-        slot->state = BN_TIMER_LIVE;
-    }
+    slot->state = BN_TIMER_ENDED;
+    bn_timer_put_exit(&t->fresh, pid, tid, t->now_ns);
 }
 
 static void free_gone(struct bn_timer_process *process)
@@ -266,7 +252,7 @@ static void free_gone(struct bn_timer_process *process)
     uint32_t live = BN_TIMER_LIVE;
     int32_t pid = process->pid;
 
-    if (process->state != BN_TIMER_LIVE || pid <= 0 || !is_gone(pid, 0) ||
+    if (process->state != BN_TIMER_LIVE || pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH ||
         !atomic_compare_exchange_strong(&process->state, &live, BN_TIMER_TAKEN))
         return;
     process->state = process->pid == pid ? BN_TIMER_FREE : BN_TIMER_LIVE;

@@ -176,17 +176,36 @@ static int take_slot_in(uint32_t state)
     return -1;
 }
 
-/* An empty slot, else one whose thread has ended: the recorder comes by ten times a second only, threads can
- * come and go by the thousand. */
+static int take_slot_of_gone(void)
+{
+    for (uint32_t index = 0; index < BN_TIMER_MAX_SLOTS; index++) {
+        struct bn_timer_slot *slot = &region->slots[index];
+        struct bn_timer_ring ring = ring_of(index);
+        int32_t pid, tid;
+        if (slot->head - slot->tail > region->ring_bytes / 2 || !bn_timer_claim_gone(slot, &pid, &tid))
+            continue;
+        slot->state = BN_TIMER_TAKEN;
+        bn_timer_ring_task(&ring, PERF_RECORD_EXIT, pid, tid, pid, pid, now_ns());
+        return (int)index;
+    }
+    return -1;
+}
+
+/* An empty slot, else one whose thread has ended, else one whose thread is gone without a word, as the last
+ * of a process is: the recorder comes by a few times a second only, threads can come and go by the thousand.
+ */
 static int take_slot(void)
 {
     int index = take_slot_in(BN_TIMER_FREE);
 
-    if (index >= 0)
+    if (index >= 0) {
         region->slots[index].head = region->slots[index].tail = region->slots[index].samples =
             region->slots[index].lost = 0;
-    else
-        index = take_slot_in(BN_TIMER_ENDED);
+        return index;
+    }
+    index = take_slot_in(BN_TIMER_ENDED);
+    if (index < 0)
+        index = take_slot_of_gone();
     if (index < 0)
         atomic_fetch_add(&region->untimed_threads, 1);
     return index;
@@ -228,7 +247,7 @@ static void begin(int32_t parent_pid, int32_t parent, bool exec)
     my_slot = index;
     uint64_t t_ns = now_ns();
     if (parent)
-        bn_timer_ring_task(&ring, PERF_RECORD_FORK, own_pid, parent_pid, parent, t_ns);
+        bn_timer_ring_task(&ring, PERF_RECORD_FORK, own_pid, slot->tid, parent_pid, parent, t_ns);
     memset(slot->name, 0, sizeof slot->name);
     bn_timer_ring_name(&ring, own_pid, t_ns, true);
     if (exec) {
@@ -260,7 +279,7 @@ void bn_timer_thread_end(void)
     uint64_t t_ns = now_ns();
     bn_timer_ring_name(&ring, own_pid, t_ns, false);
     bn_timer_ring_used(&ring, own_pid, t_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID));
-    bn_timer_ring_task(&ring, PERF_RECORD_EXIT, own_pid, own_pid, own_pid, t_ns);
+    bn_timer_ring_task(&ring, PERF_RECORD_EXIT, own_pid, slot->tid, own_pid, own_pid, t_ns);
     slot->tid = 0; /* the thread's number is not the next one's */
     slot->state = BN_TIMER_ENDED;
 }
@@ -302,11 +321,12 @@ static bool take_place(bool of_gone)
 
 static bool take_process(void)
 {
-    for (uint32_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) /* what ran here before an exec */
-        if (region->slots[i].pid == own_pid && region->slots[i].state == BN_TIMER_LIVE) {
-            region->slots[i].tid = 0;
-            region->slots[i].state = BN_TIMER_ENDED;
-        }
+    for (uint32_t i = 0; i < BN_TIMER_MAX_SLOTS; i++) { /* what ran here before an exec */
+        struct bn_timer_slot *slot = &region->slots[i];
+        int32_t tid = slot->tid;
+        if (tid > 0 && slot->pid == own_pid && atomic_compare_exchange_strong(&slot->tid, &tid, 0))
+            slot->state = BN_TIMER_ENDED;
+    }
     for (uint32_t i = 0; i < BN_TIMER_MAX_PROCESSES; i++)
         if (region->processes[i].pid == own_pid && region->processes[i].state == BN_TIMER_LIVE) {
             process = &region->processes[i];

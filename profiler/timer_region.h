@@ -7,9 +7,13 @@
 #ifndef PROFILER_TIMER_REGION_H
 #define PROFILER_TIMER_REGION_H
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define BN_TIMER_MAGIC   0x31524d54u /* "TMR1" */
 #define BN_TIMER_VERSION 2u
@@ -23,7 +27,8 @@ enum {
 };
 
 /* FREE -> TAKEN (being set up) -> LIVE -> ENDED by the program; ENDED -> TAKEN -> FREE by the recorder once
- * drained. The next thread need not wait for that: ENDED -> TAKEN by the program goes on with the same ring.
+ * drained. The next thread need not wait for that: ENDED -> TAKEN by the program goes on with the same ring,
+ * as does LIVE -> TAKEN where the thread is gone.
  */
 enum bn_timer_state { BN_TIMER_FREE, BN_TIMER_TAKEN, BN_TIMER_LIVE, BN_TIMER_ENDED };
 
@@ -83,6 +88,17 @@ static inline size_t bn_timer_region_bytes(uint32_t ring_bytes)
 static inline char *bn_timer_ring(struct bn_timer_region *region, uint32_t slot, uint32_t ring_bytes)
 {
     return (char *)region + bn_timer_rings_at() + (size_t)slot * ring_bytes;
+}
+
+/* True if the slot's thread is gone and had not said so; the slot is the caller's from then on. Whoever
+ * brings its `tid` to 0 has it: `pid` is written before `tid`, and read after it. */
+static inline bool bn_timer_claim_gone(struct bn_timer_slot *slot, int32_t *pid, int32_t *tid)
+{
+    int32_t expected = *tid = slot->tid;
+
+    *pid = slot->pid;
+    return *tid > 0 && *pid > 0 && syscall(SYS_tgkill, *pid, *tid, 0) != 0 && errno == ESRCH &&
+           atomic_compare_exchange_strong(&slot->tid, &expected, 0);
 }
 
 /* What a record of this source holds: the fields of perf_event's sample_type, and on x86-64 and AArch64 the

@@ -64,14 +64,14 @@ static struct trailer trailer_of(const struct bn_timer_ring *ring, int32_t pid, 
     return (struct trailer){.pid = (uint32_t)pid, .tid = (uint32_t)ring->slot->tid, .t_ns = t_ns};
 }
 
-void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, int32_t parent_pid,
-                        int32_t parent, uint64_t t_ns)
+void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, int32_t tid,
+                        int32_t parent_pid, int32_t parent, uint64_t t_ns)
 {
     struct {
         int32_t pid, parent_pid, tid, parent_tid;
         uint64_t t_ns;
-    } body = {pid, parent_pid, ring->slot->tid, parent, t_ns};
-    struct trailer end = trailer_of(ring, pid, t_ns);
+    } body = {pid, parent_pid, tid, parent, t_ns};
+    struct trailer end = {.pid = (uint32_t)pid, .tid = (uint32_t)tid, .t_ns = t_ns};
 
     put(ring, (struct perf_event_header){.type = type}, &body, sizeof body, NULL, 0, &end);
 }

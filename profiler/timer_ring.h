@@ -22,9 +22,9 @@ char *bn_timer_ring_reserve(struct bn_timer_ring *ring, size_t n);
 /* The record at that place is whole and has n bytes, a multiple of 8. */
 void bn_timer_ring_commit(struct bn_timer_ring *ring, size_t n);
 
-/* PERF_RECORD_FORK or EXIT of the slot's thread. */
-void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, int32_t parent_pid,
-                        int32_t parent, uint64_t t_ns);
+/* PERF_RECORD_FORK or EXIT of a thread: the slot's, or the one that had it. */
+void bn_timer_ring_task(struct bn_timer_ring *ring, uint32_t type, int32_t pid, int32_t tid,
+                        int32_t parent_pid, int32_t parent, uint64_t t_ns);
 
 /* PERF_RECORD_READ: the CPU time of the slot's thread up to now. */
 void bn_timer_ring_used(struct bn_timer_ring *ring, int32_t pid, uint64_t t_ns, uint64_t cpu_ns);
