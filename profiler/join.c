@@ -278,7 +278,7 @@ static void add_tokens(struct join *j)
 
 /* ---- samples ---- */
 
-/* With cycles, their number for now. */
+/* In ns, but in cycles with that event: bn_weigh_by_cycles makes them ns once all are known. */
 static uint64_t weight_of(const struct join *j, const struct bn_raw_sample *raw)
 {
     if (raw->weight || j->info.period_ns || j->info.cycles)

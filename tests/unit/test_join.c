@@ -335,7 +335,6 @@ static void test_cycles(void **unused)
 {
     struct maker m;
     struct bn_profile p;
-    char *path;
 
     (void)unused;
     maker_open(&m, MAKER_TYPE);
@@ -353,8 +352,7 @@ static void test_cycles(void **unused)
     assert_int_equal(p.samples[0].weight_ns, 59992);
     assert_int_equal(p.samples[1].weight_ns, 19997);
     bn_profile_free(&p);
-    path = m.path;
-    unlink(path);
+    unlink(m.path);
     free(header);
 }
 

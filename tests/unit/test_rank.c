@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/report_text.h"
 #include "tests/unit/synthetic_profile.h"
 
 static void test_functions(void **state)
@@ -153,17 +154,6 @@ static void test_compare(void **state)
     bn_profile_free(&b.p);
 }
 
-static char *report(const struct bn_profile *p, const struct bn_report_options *o)
-{
-    char *text = NULL;
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
-
-    bn_report_write(f, p, o);
-    fclose(f);
-    return text;
-}
-
 static void test_report(void **state)
 {
     struct synthetic s;
@@ -172,7 +162,7 @@ static void test_report(void **state)
     (void)state;
     synthetic_make(&s, 1);
     s.p.quality.grade = 'A';
-    char *text = report(&s.p, &o);
+    char *text = report_text(&s.p, &o);
     assert_non_null(strstr(text, "## Quality of this record: grade A"));
     assert_non_null(strstr(text, "### 1. `i2s_gemv_c` — 60.0 % CPU Time"));
     assert_non_null(strstr(text, "[generate;decode;forward_pass;gate_up_projection]"));
@@ -183,7 +173,7 @@ static void test_report(void **state)
     assert_non_null(strstr(text, "**Previous Baseline**: None (initial baseline)"));
     free(text);
     o.format = BN_REPORT_TEXT;
-    text = report(&s.p, &o);
+    text = report_text(&s.p, &o);
     assert_non_null(strstr(text, "\n1. i2s_gemv_c — 60.0 % CPU Time\n"));
     assert_non_null(strstr(text, "Total Hotspot Coverage: 90.0 %"));
     assert_null(strstr(text, "**"));
@@ -192,7 +182,7 @@ static void test_report(void **state)
     free(text);
     o.previous = &s.p;
     o.format = BN_REPORT_JSON;
-    text = report(&s.p, &o);
+    text = report_text(&s.p, &o);
     assert_non_null(strstr(text, "\"verdict\":\t\"equal\""));
     free(text);
     bn_profile_free(&s.p);
@@ -209,7 +199,7 @@ static void test_empty(void **state)
         for (int by = BN_RANK_FUNCTION; by <= BN_RANK_LINE; by++) {
             o.format = format;
             o.by = by;
-            char *text = report(&p, &o);
+            char *text = report_text(&p, &o);
             assert_true(strlen(text) > 100);
             assert_null(strstr(text, "nan"));
             free(text);

@@ -12,18 +12,14 @@
 #include <string.h>
 
 #include "hotspots/report.h"
-#include "synthetic_profile.h"
+#include "tests/unit/report_text.h"
+#include "tests/unit/synthetic_profile.h"
 
 static __attribute__((noinline)) char *report(const struct bn_profile *p)
 {
     const struct bn_report_options o = {.by = BN_RANK_FUNCTION, .top = 3};
-    char *text = NULL;
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
 
-    bn_report_write(f, p, &o);
-    fclose(f);
-    return text;
+    return report_text(p, &o);
 }
 
 /* The table's row of a stage, without the line's end; the caller frees. */

@@ -13,15 +13,13 @@
 #include <unistd.h>
 
 #include "profiler/scope_reader.h"
+#include "tests/unit/random.h"
 
 static uint64_t random_state = 88172645463325252u;
 
-static uint32_t random_below(uint32_t n)
+static uint32_t below(size_t n)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 33) % n;
+    return (uint32_t)random_below(&random_state, n);
 }
 
 /* Several workers with intervals that touch, overlap and reach beyond the round. */
@@ -34,22 +32,22 @@ static void test_reference(void **state)
 
     (void)state;
     for (int round = 0; round < ROUNDS; round++) {
-        uint64_t to_ns = from_ns + random_below(ROUND_NS);
-        uint32_t active[BN_FOLLOW_KINDS][ROUND_NS] = {{0}}, node = random_below(NODES);
+        uint64_t to_ns = from_ns + below(ROUND_NS);
+        uint32_t active[BN_FOLLOW_KINDS][ROUND_NS] = {{0}}, node = below(NODES);
         bn_scope_follow_begin(f, to_ns);
-        for (uint32_t i = random_below(12); i > 0; i--) {
-            enum bn_follow_kind kind = random_below(BN_FOLLOW_KINDS);
-            uint64_t begin = from_ns + random_below(ROUND_NS), end = begin + random_below(100);
-            begin -= begin > 50 ? random_below(50) : 0;
+        for (uint32_t i = below(12); i > 0; i--) {
+            enum bn_follow_kind kind = below(BN_FOLLOW_KINDS);
+            uint64_t begin = from_ns + below(ROUND_NS), end = begin + below(100);
+            begin -= begin > 50 ? below(50) : 0;
             bn_scope_follow_add(f, kind, begin, end);
             for (uint64_t t = begin > from_ns ? begin : from_ns; t < end && t < to_ns; t++)
                 active[kind][t - from_ns]++;
         }
         bn_scope_follow_sort(f);
         for (uint64_t t = from_ns; t < to_ns; t++) {
-            if (random_below(20) == 0) {
+            if (below(20) == 0) {
                 bn_scope_follow_main(f, t, node);
-                node = random_below(NODES);
+                node = below(NODES);
             }
             for (int kind = 0; kind < BN_FOLLOW_KINDS; kind++)
                 want[kind][node] += active[kind][t - from_ns];

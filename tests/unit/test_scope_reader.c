@@ -16,17 +16,15 @@
 #include <unistd.h>
 
 #include "profiler/scope_reader.h"
+#include "tests/unit/random.h"
 
 enum { RING = 1024, TID = 4711 };
 
 static uint64_t random_state = 88172645463325252u;
 
-static uint32_t random_below(uint32_t n)
+static uint32_t below(size_t n)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 33) % n;
+    return (uint32_t)random_below(&random_state, n);
 }
 
 /* Nodes: 1 = generate, 2 = decode below it, 3 = forward_pass, 4 = ffn. */
@@ -131,14 +129,14 @@ static void test_placing(void **state)
     assert_int_equal(bn_raw_create(&w, path, &err), 0);
     times[n_samples++] = 5; /* before the first event */
     while (n < EVENTS) {
-        for (uint32_t burst = random_below(RING / 2 - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
-            t_ns += random_below(3) * 50; /* several events at one instant, too */
-            step += random_below(400) == 0;
-            uint16_t node = (uint16_t)(random_below(100) == 0 ? 1 + random_below(2) : 3 + random_below(2));
+        for (uint32_t burst = below(RING / 2 - 1) + 1; burst > 0 && n < EVENTS; burst--, n++) {
+            t_ns += below(3) * 50; /* several events at one instant, too */
+            step += below(400) == 0;
+            uint16_t node = (uint16_t)(below(100) == 0 ? 1 + below(2) : 3 + below(2));
             all[n] = (struct bn_scope_event){.t_ns = t_ns, .node = node, .layer = (int16_t)n, .step = step};
             put_event(r.region, &all[n]);
-            if (random_below(40) == 0 && n_samples < SAMPLES)
-                times[n_samples++] = t_ns + random_below(2) * 20;
+            if (below(40) == 0 && n_samples < SAMPLES)
+                times[n_samples++] = t_ns + below(2) * 20;
         }
         size_t end = told;
         while (end < n_samples && times[end] <= before_ns)
@@ -296,7 +294,7 @@ static void test_hostile_region(void **state)
     for (int round = 0; round < 20; round++) {
         uint32_t *words = (uint32_t *)(void *)r.region;
         for (size_t i = 0; i < offsetof(struct bn_scope_shared, threads) / 4; i++)
-            words[i] = (uint32_t)random_state + random_below(UINT32_MAX);
+            words[i] = (uint32_t)random_state + below(UINT32_MAX);
         memset(&r.region->threads[0], 0xff, offsetof(struct bn_scope_thread, stats));
         if (round % 2)
             atomic_store(&r.region->info_n, 60000);
@@ -305,7 +303,7 @@ static void test_hostile_region(void **state)
         bn_scope_reader_emit(&r, round, &w);
         static uint64_t until_ns[BN_SCOPE_MAX_THREADS];
         for (size_t i = 0; i < BN_COUNT(until_ns); i++)
-            until_ns[i] = random_below(2) ? UINT64_MAX : random_below(UINT32_MAX);
+            until_ns[i] = below(2) ? UINT64_MAX : below(UINT32_MAX);
         free(bn_scope_reader_snapshot(&r, 1, UINT64_MAX, until_ns));
     }
     bn_scope_reader_emit(&r, UINT64_MAX, &w);

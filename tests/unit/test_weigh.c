@@ -18,6 +18,7 @@
 #include "hotspots/annotate.h"
 #include "hotspots/flags.h"
 #include "hotspots/report.h"
+#include "tests/unit/report_text.h"
 #include "tests/unit/synthetic_profile.h"
 
 static const uint64_t ms = 1000000;
@@ -67,13 +68,8 @@ static void make(struct record *r)
 static char *report(const struct bn_profile *p, enum bn_report_format format, enum bn_rank_by by)
 {
     struct bn_report_options o = {.format = format, .by = by, .top = 9};
-    char *text = NULL;
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
 
-    bn_report_write(f, p, &o);
-    fclose(f);
-    return text;
+    return report_text(p, &o);
 }
 
 static void check_has(const char *text, const char *part)

@@ -6,20 +6,7 @@
 #include "core/tokenizer.h"
 #include "core/vocab.h"
 #include "tests/unit/gguf_bytes.h"
-
-/* xorshift: the same numbers everywhere. */
-static inline uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static inline size_t random_below(uint64_t *state, size_t n)
-{
-    return (size_t)(next_random(state) >> 11) % n;
-}
+#include "tests/unit/random.h"
 
 /* A list of strings of any bytes but NUL. */
 struct words {
