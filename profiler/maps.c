@@ -140,7 +140,7 @@ static void apply_mmap(struct bn_maps *maps, const struct bn_record *r)
     if (!r->executable)
         return;
     insert(p, first_above(p, r->start),
-           (struct bn_mapping){r->start, end, r->file_offset, find_file(maps, r)});
+           (struct bn_mapping){r->start, end, r->file_offset, find_file(maps, r), r->t_ns});
 }
 
 static void apply_fork(struct bn_maps *maps, const struct bn_record *r)

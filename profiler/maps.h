@@ -12,7 +12,8 @@
 /* An executable mapping. */
 struct bn_mapping {
     uint64_t start, end, file_offset;
-    uint32_t file; /* index into bn_maps.files */
+    uint32_t file;     /* index into bn_maps.files */
+    uint64_t since_ns; /* of the record that told it last */
 };
 
 struct bn_process {

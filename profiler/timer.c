@@ -166,7 +166,8 @@ static bool accept(struct bn_timer *t, struct bn_buf *out, size_t from)
         return true;
     case PERF_RECORD_MMAP2:
         if (bn_timer_knows(t, bn_maps_process(&t->maps, r.pid),
-                           (uint64_t[]){r.start, r.start + r.length, r.file_offset}, r.text, strlen(r.text)))
+                           (uint64_t[]){r.start, r.start + r.length, r.file_offset}, r.text, strlen(r.text),
+                           0, r.t_ns)) /* told later, it may have been gone in between */
             return false;
         break;
     case PERF_RECORD_COMM:

@@ -342,6 +342,7 @@ static bool take_process(void)
     process->start_ns = 0;
     process->loads = 0;
     process->closed_ns = 0;
+    process->closing = 0;
     process->conflict = 0;
     process->told = 0;
     process->state = BN_TIMER_LIVE;
@@ -446,10 +447,28 @@ void bn_timer_loads(void)
     atomic_fetch_add(&process->loads, 1);
 }
 
-void bn_timer_closed(void)
+uint64_t bn_timer_closing(void)
 {
-    if (region && own_pid == (int32_t)getpid())
-        process->closed_ns = now_ns();
+    uint64_t none = 0, t_ns = now_ns();
+
+    if (!region || own_pid != (int32_t)getpid())
+        return 0;
+    atomic_fetch_add(&process->closing, 1);
+    atomic_compare_exchange_strong(&loads_ns, &none, t_ns);
+    atomic_fetch_add(&process->loads, 1);
+    return t_ns;
+}
+
+/* What comes next comes after this: it is stamped so, and lies where what went now lay. */
+void bn_timer_closed(uint64_t began_ns)
+{
+    uint64_t t_ns = now_ns();
+
+    if (began_ns == 0)
+        return;
+    process->closed_ns = t_ns;
+    atomic_compare_exchange_strong(&loads_ns, &began_ns, t_ns);
+    atomic_fetch_sub(&process->closing, 1);
 }
 
 /* Stamped with the time at which the first of them can have come. */

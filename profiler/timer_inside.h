@@ -9,6 +9,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Map the region that BNPROF_TIMER names, announce this process with its mappings, and start the timer of the
  * calling thread. False: nobody listens. Only the first call does anything. */
@@ -27,9 +28,11 @@ void bn_timer_process_end(void);
 /* In the child of a fork: it is a process of its own, with none of its parent's timers. */
 void bn_timer_forked(void);
 
-/* Around a change of the mappings: dlopen and dlclose begin, dlclose has returned. */
+/* Around a change of the mappings: a dlopen begins; a dlclose begins, and has returned (what the former call
+ * returned). */
 void bn_timer_loads(void);
-void bn_timer_closed(void);
+uint64_t bn_timer_closing(void);
+void bn_timer_closed(uint64_t began_ns);
 
 /* Write down the mappings that came since the last call of this, if there can be any. */
 void bn_timer_flush_maps(void);

@@ -345,8 +345,8 @@ __asm__(".text\n"
 EXPORT int dlclose(void *handle)
 {
     bn_timer_flush_maps(); /* what is about to go can have come a moment ago */
-    bn_timer_loads();
+    uint64_t began_ns = bn_timer_closing();
     int status = next()->dlclose(handle);
-    bn_timer_closed();
+    bn_timer_closed(began_ns);
     return status;
 }

@@ -44,11 +44,12 @@ const struct bn_mapping *bn_timer_known_at(const struct bn_process *p, uint64_t 
 }
 
 bool bn_timer_knows(const struct bn_timer *t, const struct bn_process *p, const uint64_t range[3],
-                    const char *path, size_t n)
+                    const char *path, size_t n, uint64_t from_ns, uint64_t to_ns)
 {
     const struct bn_mapping *m = bn_timer_known_at(p, range[0]);
 
-    if (!m || m->start != range[0] || m->end != range[1] || m->file_offset != range[2])
+    if (!m || m->start != range[0] || m->end != range[1] || m->file_offset != range[2] ||
+        m->since_ns < from_ns || m->since_ns > to_ns)
         return false;
     const char *known = t->maps.files[m->file].path;
     return strncmp(known, path, n) == 0 && known[n] == '\0';
@@ -159,7 +160,10 @@ static uint32_t put_gone(struct bn_timer *t, int32_t pid, uint64_t t_ns, struct 
     }
 }
 
-static uint32_t put_news(struct bn_timer *t, int32_t pid, uint64_t t_ns, struct bn_buf *out)
+/* News came at t_ns. What was told before since_ns is news again: others may have been in its place since,
+ * of which the program has written down what was not drained yet. */
+static uint32_t put_news(struct bn_timer *t, int32_t pid, uint64_t t_ns, uint64_t since_ns,
+                         struct bn_buf *out)
 {
     const char *line = t->text.p, *end = t->text.p + t->text.n, *newline;
     struct bn_timer_map map;
@@ -168,7 +172,8 @@ static uint32_t put_news(struct bn_timer *t, int32_t pid, uint64_t t_ns, struct 
     for (; line < end && (newline = memchr(line, '\n', (size_t)(end - line))); line = newline + 1) {
         if (!bn_timer_map_parse(&map, line, (size_t)(newline - line)) || !map.executable ||
             map.range[0] >> 63 || map.path_bytes > 4096 ||
-            bn_timer_knows(t, bn_maps_process(&t->maps, pid), map.range, map.path, map.path_bytes))
+            bn_timer_knows(t, bn_maps_process(&t->maps, pid), map.range, map.path, map.path_bytes, since_ns,
+                           UINT64_MAX))
             continue;
         put_mmap(t, out, pid, t_ns, map.range, true, map.path, map.path_bytes);
         n++;
@@ -176,21 +181,40 @@ static uint32_t put_news(struct bn_timer *t, int32_t pid, uint64_t t_ns, struct 
     return n;
 }
 
+/* True if no library came or went while the text was read: it is what was there at now_ns, after the dlclose
+ * that returned at closed_ns. */
+static bool read_steady(struct bn_timer *t, const struct bn_timer_process *process, int32_t pid,
+                        uint64_t *closed_ns, uint64_t *now_ns)
+{
+    enum { TRIES = 4 };
+
+    for (int i = 0; i < TRIES; i++) {
+        uint32_t loads = process->loads, closing = process->closing;
+        *closed_ns = process->closed_ns;
+        *now_ns = bn_now_ns();
+        if (!read_text(&t->text, pid)) /* gone, or another user's by now */
+            return false;
+        if (closing == 0 && process->closing == 0 && process->loads == loads)
+            return true;
+    }
+    return false;
+}
+
 /* Everything drained so far was mapped when it was sampled. What is new came after the last reading, and
  * after the last dlclose, before which the program writes its mappings down itself. What is gone, and has
- * nothing in its place, went at that dlclose, or just now. */
-static uint32_t read_maps(struct bn_timer *t, struct bn_timer_view *view, uint64_t closed_ns,
-                          struct bn_buf *out)
+ * nothing in its place, went at that dlclose, or just now. False: not now, or never again. */
+static bool read_maps(struct bn_timer *t, const struct bn_timer_process *process, struct bn_timer_view *view,
+                      struct bn_buf *out, uint32_t *n)
 {
-    uint64_t now_ns = bn_now_ns();
-    bool closed = closed_ns > view->read_ns && closed_ns < now_ns;
+    uint64_t closed_ns, now_ns;
 
-    if (!read_text(&t->text, view->pid)) /* gone, or another user's by now */
-        return 0;
-    uint32_t n = put_news(t, view->pid, closed ? closed_ns : view->read_ns, out);
-    n += put_gone(t, view->pid, closed ? closed_ns : now_ns, out);
+    if (!read_steady(t, process, view->pid, &closed_ns, &now_ns))
+        return false;
+    bool closed = closed_ns > view->read_ns && closed_ns <= now_ns;
+    *n += put_news(t, view->pid, closed ? closed_ns : view->read_ns, closed ? closed_ns : 0, out);
+    *n += put_gone(t, view->pid, closed ? closed_ns : now_ns, out);
     view->read_ns = now_ns;
-    return n;
+    return true;
 }
 
 uint32_t bn_timer_read_maps(struct bn_timer *t, struct bn_buf *out)
@@ -214,9 +238,10 @@ uint32_t bn_timer_read_maps(struct bn_timer *t, struct bn_buf *out)
         uint64_t age_ms = (now_ns - view->read_ns) / 1000000;
         if (loads == view->loads_seen && !(view->missed && age_ms >= MISS_MS) && age_ms < READ_MS)
             continue;
-        n += read_maps(t, view, process->closed_ns, out);
-        view->loads_seen = loads;
-        view->missed = false;
+        if (read_maps(t, process, view, out, &n)) {
+            view->loads_seen = loads;
+            view->missed = false;
+        }
     }
     return n;
 }

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define BN_TIMER_MAGIC   0x31524d54u /* "TMR1" */
-#define BN_TIMER_VERSION 2u
+#define BN_TIMER_VERSION 3u
 /* The region's path for the programs: /proc/PID/fd/N of the recorder. */
 #define BN_TIMER_ENV "BNPROF_TIMER"
 
@@ -54,6 +54,7 @@ struct bn_timer_process {
     _Atomic uint64_t start_ns;  /* when its mappings had been written down, or taken over from its parent */
     _Atomic uint32_t loads;     /* calls of dlopen and dlclose that began */
     _Atomic uint64_t closed_ns; /* when the last dlclose returned */
+    _Atomic uint32_t closing;   /* calls of dlclose under way: what they unmap has no closed_ns yet */
     _Atomic uint32_t told;      /* its CPU time is in ended_ns */
     _Atomic uint32_t conflict;  /* the program took the timers' signal away: they were stopped */
 };

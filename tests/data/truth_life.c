@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * How processes and threads come and go: truth_life exec-thread|spawn N|vfork N|fork N|brief N|crowd
- * N|rename|quit|die| windows LIB1 LIB2|replaced LIB NEW. Modes that burn a known time print "cpu NS", that of
- * the process and its children by the kernel's clocks. */
+ * N|rename|quit|die| windows LIB1 LIB2|hasty LIB1 LIB2|replaced LIB NEW. Modes that burn a known time print
+ * "cpu NS", that of the process and its children by the kernel's clocks. */
 #include <dlfcn.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -257,6 +257,38 @@ static int windows(char *const libraries[2])
     return 0;
 }
 
+/* Libraries that come and go within a millisecond, in no order; the caller tells which is there. */
+typedef void hasty_work(unsigned);
+
+NOINLINE static void hasty_one(hasty_work *work)
+{
+    work(1);
+    sink++;
+}
+
+NOINLINE static void hasty_two(hasty_work *work)
+{
+    work(1);
+    sink += 2;
+}
+
+static int hasty(char *const libraries[2])
+{
+    uint32_t random = 1;
+
+    for (uint64_t end_ns = clock_ns(CLOCK_MONOTONIC) + 2000000000u; clock_ns(CLOCK_MONOTONIC) < end_ns;) {
+        random = random * 1664525u + 1013904223u;
+        unsigned which = random >> 31;
+        void *library = dlopen(libraries[which], RTLD_NOW);
+        hasty_work *work = library ? (hasty_work *)(uintptr_t)dlsym(library, "swap_work") : NULL;
+        if (!work)
+            return 1;
+        (which ? hasty_two : hasty_one)(work);
+        dlclose(library);
+    }
+    return 0;
+}
+
 /* The second library takes the first one's file name while the program runs. */
 static int replaced(char *const libraries[2])
 {
@@ -291,6 +323,8 @@ int main(int argc, char **argv)
         return quit(strcmp(mode, "die") == 0);
     else if (strcmp(mode, "windows") == 0 && argc == 4)
         return windows(argv + 2);
+    else if (strcmp(mode, "hasty") == 0 && argc == 4)
+        return hasty(argv + 2);
     else if (strcmp(mode, "replaced") == 0 && argc == 4)
         return replaced(argv + 2);
     else
