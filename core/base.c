@@ -346,8 +346,11 @@ int bn_out_open(struct bn_out *out, const char *path, struct bn_err *err)
         out->f = stdout;
         return 0;
     }
-    char *temp = bn_xasprintf("%s.tmp-%ld", path, (long)getpid());
-    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    struct stat there;
+    bool plain = stat(path, &there) != 0 || S_ISREG(there.st_mode) || S_ISDIR(there.st_mode);
+    char *temp = plain ? bn_xasprintf("%s.tmp-%ld", path, (long)getpid()) : NULL;
+    int fd = plain ? open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)
+                   : open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
         bn_err_set(err, "%s: cannot be written: %s", path, strerror(errno));
         free(temp);
@@ -365,12 +368,12 @@ int bn_out_commit(struct bn_out *out, struct bn_err *err)
     bool bad = fflush(out->f) != 0 || ferror(out->f);
 
     if (out->path) {
-        bad = bad || fsync(fileno(out->f)) != 0;
+        bad = bad || (out->temp_path && fsync(fileno(out->f)) != 0);
         int saved = errno;
         bad = (fclose(out->f) != 0) || bad;
         out->f = NULL;
         errno = saved ? saved : errno;
-        bad = bad || rename(out->temp_path, out->path) != 0;
+        bad = bad || (out->temp_path && rename(out->temp_path, out->path) != 0);
     }
     if (bad)
         bn_err_set(err, "%s: cannot be written: %s", name, strerror(errno));

@@ -2,6 +2,7 @@
  * core/base: messages, arenas, buffers, numbers, files that appear whole or not at all. */
 #include "core/base.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,37 @@ static void test_parse(void **state)
     assert_int_equal(bn_parse_double("0.5x", 0, 1, &d), -1);
 }
 
+/* What is no plain file is written to, not replaced. */
+static void test_out_device(void **state)
+{
+    char *path = in_folder("pipe"), got[8] = "";
+    struct bn_out out;
+    struct bn_err err;
+    struct stat there;
+
+    (void)state;
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    assert_int_equal(bn_out_open(&out, path, &err), 0);
+    fputs("whole", out.f);
+    assert_int_equal(bn_out_commit(&out, &err), 0);
+    assert_int_equal(read(reader, got, sizeof got), 5);
+    assert_memory_equal(got, "whole", 5);
+    assert_int_equal(stat(path, &there), 0);
+    assert_true(S_ISFIFO(there.st_mode));
+    close(reader);
+    unlink(path);
+    free(path);
+    if (stat("/dev/full", &there) != 0 || !S_ISCHR(there.st_mode) || access("/dev/full", W_OK) != 0)
+        return; /* a container without it */
+    assert_int_equal(bn_out_open(&out, "/dev/full", &err), 0);
+    fputs("whole", out.f);
+    assert_int_equal(bn_out_commit(&out, &err), -1);
+    assert_string_equal(err.msg, "/dev/full: cannot be written: No space left on device");
+    assert_true(stat("/dev/full", &there) == 0 && S_ISCHR(there.st_mode));
+}
+
 static void test_out(void **state)
 {
     char *path = in_folder("out.txt");
@@ -159,8 +191,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),   cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
-        cmocka_unit_test(test_parse), cmocka_unit_test(test_out),   cmocka_unit_test(test_map_errors),
+        cmocka_unit_test(test_err),        cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
+        cmocka_unit_test(test_parse),      cmocka_unit_test(test_out),   cmocka_unit_test(test_out_device),
+        cmocka_unit_test(test_map_errors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
