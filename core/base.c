@@ -339,6 +339,22 @@ void bn_map_close(struct bn_map *map)
     *map = (struct bn_map){0};
 }
 
+/* Where a link leads to; the path itself if it is none, or leads to what has no name. */
+static char *target_of(const char *path)
+{
+    struct stat there;
+    char *target = lstat(path, &there) == 0 && S_ISLNK(there.st_mode) ? realpath(path, NULL) : NULL;
+
+    return target ? target : bn_xstrdup(path);
+}
+
+static bool is_device(const char *path)
+{
+    struct stat there;
+
+    return stat(path, &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode);
+}
+
 int bn_out_open(struct bn_out *out, const char *path, struct bn_err *err)
 {
     *out = (struct bn_out){0};
@@ -346,18 +362,19 @@ int bn_out_open(struct bn_out *out, const char *path, struct bn_err *err)
         out->f = stdout;
         return 0;
     }
-    struct stat there;
-    bool plain = stat(path, &there) != 0 || S_ISREG(there.st_mode) || S_ISDIR(there.st_mode);
-    char *temp = plain ? bn_xasprintf("%s.tmp-%ld", path, (long)getpid()) : NULL;
-    int fd = plain ? open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)
-                   : open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    char *target = target_of(path), *temp = NULL;
+    if (!is_device(target))
+        temp = bn_xasprintf("%s.tmp-%ld", target, (long)getpid());
+    int fd = temp ? open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)
+                  : open(target, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
         bn_err_set(err, "%s: cannot be written: %s", path, strerror(errno));
+        free(target);
         free(temp);
         return -1;
     }
     out->f = fdopen(fd, "w");
-    out->path = bn_xstrdup(path);
+    out->path = target;
     out->temp_path = temp;
     return 0;
 }

@@ -110,11 +110,12 @@ int bn_map_read(const struct bn_map *map, void *out, size_t at, size_t n);
 void bn_map_close(struct bn_map *map);
 
 /* Output that appears whole or not at all: a temporary file beside `path`, then flush, fsync, rename.
- * path "-" is stdout; a device or a pipe is written to, never replaced. Usage: open, fprintf(out.f), commit;
- * abort drops it (accepts an unopened one). */
+ * path "-" is stdout; a device or a pipe is written to, and a link followed, never replaced. Usage: open,
+ * fprintf(out.f), commit; abort drops it (accepts an unopened one). */
 struct bn_out {
     FILE *f;
-    char *path, *temp_path; /* temp_path NULL: written directly */
+    char *path;      /* of the file itself, behind all links */
+    char *temp_path; /* NULL: written directly */
 };
 int bn_out_open(struct bn_out *out, const char *path, struct bn_err *err);
 int bn_out_commit(struct bn_out *out, struct bn_err *err);

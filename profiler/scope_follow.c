@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "profiler/sort.h"
+
 struct bn_follow_point {
     uint64_t t_ns;
     enum bn_follow_kind kind;
@@ -54,17 +56,7 @@ static void look_ahead(struct bn_scope_follow *f)
 /* One worker's come nearly in order: a sleep is told before the wait that it is in. */
 void bn_scope_follow_sort(struct bn_scope_follow *f)
 {
-    size_t moves = 0;
-
-    for (size_t i = 1; i < f->n && moves <= 8 * f->n; i++) {
-        struct bn_follow_point point = f->points[i];
-        size_t k = i;
-        for (; k > 0 && by_time(&f->points[k - 1], &point) > 0; k--, moves++)
-            f->points[k] = f->points[k - 1];
-        f->points[k] = point;
-    }
-    if (moves > 8 * f->n)
-        qsort(f->points, f->n, sizeof *f->points, by_time);
+    bn_sort_nearly_sorted(f->points, f->n, sizeof *f->points, by_time);
     look_ahead(f);
 }
 

@@ -12,6 +12,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "profiler/sort.h"
+
 static const uint32_t NO_SLOT = UINT32_MAX;
 
 /* A sample to be placed. */
@@ -198,22 +200,6 @@ static int by_time(const void *a, const void *b)
     return (x->t_ns > y->t_ns) - (x->t_ns < y->t_ns);
 }
 
-/* They mostly come in order; the ones of workers that follow this thread come behind, in their order. */
-static void sort_marks(struct bn_scope_held *h)
-{
-    size_t moves = 0;
-
-    for (size_t i = 1; i < h->n_marks && moves <= 8 * h->n_marks; i++) {
-        struct mark mark = h->marks[i];
-        size_t k = i;
-        for (; k > 0 && h->marks[k - 1].t_ns > mark.t_ns; k--, moves++)
-            h->marks[k] = h->marks[k - 1];
-        h->marks[k] = mark;
-    }
-    if (moves > 8 * h->n_marks)
-        qsort(h->marks, h->n_marks, sizeof *h->marks, by_time);
-}
-
 /* Stages that are entered a few times a token at most: they delimit the tokens and phases. By name: another
  * program's are numbered as they come. */
 static void find_coarse(struct bn_scope_reader *r, bool coarse[BN_SCOPE_MAX_NODES])
@@ -327,7 +313,8 @@ static void walk_events(struct bn_scope_reader *r, uint32_t slot, uint64_t horiz
     if (head - h->next > size) /* cannot be: the region was overwritten */
         h->next = head - size;
     bn_grow(&r->kept, &r->cap_kept, (size_t)(head - h->next) + 1, sizeof *r->kept);
-    sort_marks(h);
+    /* Those of workers that follow this thread come behind its own. */
+    bn_sort_nearly_sorted(h->marks, h->n_marks, sizeof *h->marks, by_time);
     for (; h->next != head; h->next++) {
         struct bn_scope_event e = ring[h->next & (size - 1)];
         if (e.t_ns > horizon_ns)

@@ -155,11 +155,6 @@ static size_t stack_room(const struct bn_timer_slot *slot, uint32_t dump_bytes, 
     return room;
 }
 
-static void count_lost(struct bn_timer_slot *slot)
-{
-    atomic_fetch_add_explicit(&slot->lost, 1, memory_order_relaxed);
-}
-
 void bn_timer_take(struct bn_timer_ring *ring, const struct bn_timer_region *region, int32_t pid,
                    uint64_t weight_ns, const ucontext_t *u)
 {
@@ -183,7 +178,7 @@ void bn_timer_take(struct bn_timer_ring *ring, const struct bn_timer_region *reg
     size_t chain_bytes = 8 * (size_t)front.n_chain, size = sizeof front + chain_bytes + sizeof back;
     char *at = bn_timer_ring_reserve(ring, size + room + 8);
     if (!at) {
-        count_lost(slot);
+        atomic_fetch_add_explicit(&slot->lost, 1, memory_order_relaxed);
         return;
     }
     back.stack_bytes = copy_stack(pid, at + size, (uintptr_t)back.regs[SP_INDEX], room);

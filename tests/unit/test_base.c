@@ -125,6 +125,36 @@ static void test_out_device(void **state)
     assert_true(stat("/dev/full", &there) == 0 && S_ISCHR(there.st_mode));
 }
 
+/* The link stays, what it leads to is replaced whole. */
+static void test_out_link(void **state)
+{
+    char *path = in_folder("out.txt"), *link = in_folder("link");
+    struct bn_out out;
+    struct bn_err err;
+    struct bn_map map;
+    struct stat there;
+
+    (void)state;
+    assert_int_equal(bn_out_open(&out, path, &err), 0);
+    assert_int_equal(bn_out_commit(&out, &err), 0);
+    assert_int_equal(symlink("out.txt", link), 0);
+    assert_int_equal(bn_out_open(&out, link, &err), 0);
+    fputs("through", out.f);
+    assert_int_equal(bn_out_commit(&out, &err), 0);
+    assert_true(lstat(link, &there) == 0 && S_ISLNK(there.st_mode));
+    assert_int_equal(bn_map_open(&map, path, &err), 0);
+    assert_int_equal(map.n, 7);
+    assert_memory_equal(map.p, "through", 7);
+    bn_map_close(&map);
+    unlink(path); /* a link to nothing: the file comes in its place */
+    assert_int_equal(bn_out_open(&out, link, &err), 0);
+    assert_int_equal(bn_out_commit(&out, &err), 0);
+    assert_int_equal(access(link, R_OK), 0);
+    unlink(link);
+    free(link);
+    free(path);
+}
+
 static void test_out(void **state)
 {
     char *path = in_folder("out.txt");
@@ -191,9 +221,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),        cmocka_unit_test(test_arena), cmocka_unit_test(test_buf),
-        cmocka_unit_test(test_parse),      cmocka_unit_test(test_out),   cmocka_unit_test(test_out_device),
-        cmocka_unit_test(test_map_errors),
+        cmocka_unit_test(test_err),      cmocka_unit_test(test_arena),      cmocka_unit_test(test_buf),
+        cmocka_unit_test(test_parse),    cmocka_unit_test(test_out),        cmocka_unit_test(test_out_device),
+        cmocka_unit_test(test_out_link), cmocka_unit_test(test_map_errors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
